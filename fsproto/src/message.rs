@@ -430,6 +430,9 @@ record! {
         link_bytes: u16,
         /// Index of the request's path in which the link was found: 0, or 1 in [`Rename`].
         which: u16,
+        /// Of [`Rename`]: the file that had the new name before, and has lost it or, with
+        /// `EXCHANGE`, has the old one now. [`FileId::NONE`] if there was no other file.
+        displaced: FileId,
     }
 }
 

@@ -32,6 +32,11 @@ newtype_field!(Tag, u32);
 pub struct FileId(pub u64);
 newtype_field!(FileId, u64);
 
+impl FileId {
+    /// No file: never assigned.
+    pub const NONE: Self = Self(0);
+}
+
 /// Increases with every change of a file's bytes or size: equal [`FileId`] and version mean equal
 /// bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

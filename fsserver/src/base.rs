@@ -26,7 +26,7 @@ pub struct Base<C> {
 impl<C: Connection> Base<C> {
     /// Opens the session. `features` are those that the wrapper can use.
     pub fn connect(client: C, features: Features) -> Result<Self, Errno> {
-        let (none, root) = (Features::empty(), FileId(0));
+        let (none, root) = (Features::empty(), FileId::NONE);
         let mut base = Self { client, next_tag: 1, features: none, root, files: None };
         let welcome = base.request(&hello(features), &[])?;
         base.features = agree(features, &welcome)?;

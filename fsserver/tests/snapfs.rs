@@ -70,4 +70,5 @@ tests! { rules_bounds:
     q4_files_beyond_those_that_share_need_space_to_change,
     x6_access_times_of_many_files_are_kept,
     q1_rescue_files_can_be_opened,
+    q7_statfs_and_rename_concern_no_other_files,
 }

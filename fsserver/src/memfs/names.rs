@@ -1,7 +1,7 @@
 //! Creating, removing and renaming directory entries.
 
 use foundation::Errno;
-use fsproto::{Attr, FileKind, Handle, Link, OpenFlags, Path, Remove, Rename, RenameFlags};
+use fsproto::{Attr, FileId, FileKind, Handle, Link, OpenFlags, Path, Remove, Rename, RenameFlags};
 
 use super::directory::entry_bytes;
 use super::inode::{Body, INODE_BYTES};
@@ -192,16 +192,19 @@ impl<C: Clock> Memfs<C> {
         if self.lies_in(new.parent, inode)? {
             return Err(Errno::EINVAL);
         }
+        let mut displaced = new.inode.map_or(FileId::NONE, FileId);
         match new.inode {
             Some(other) if self.lies_in(old.parent, other)? => {
                 return Err(if exchanges { Errno::EINVAL } else { Errno::ENOTEMPTY });
             }
             // Two names of the same file: nothing is done (POSIX).
-            Some(other) if other == inode => {}
+            Some(other) if other == inode => displaced = FileId::NONE,
             Some(other) if exchanges => self.exchange(&old, inode, &new, other)?,
             replaced => self.replace(&old, inode, &new, replaced)?,
         }
-        Ok(Walk::done(Handle::NONE, self.attr(inode)?))
+        let mut walk = Walk::done(Handle::NONE, self.attr(inode)?);
+        walk.reply.displaced = displaced;
+        Ok(walk)
     }
 
     /// Whether `directory` is `inode` or below it.

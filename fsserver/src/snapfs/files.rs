@@ -8,6 +8,7 @@ use foundation::{ByteCount, Errno, PAGE_BYTES, PageCount};
 use fsproto::{Attr, Close, Features, FileId, GetAttr, Handle, Hole, ListHoles, Version};
 
 use super::access_times::AccessTimes;
+use super::deleted::Deleted;
 use super::hidden::{HiddenName, HiddenNames};
 use super::holes::Holes;
 use super::rescue_file::RescueFile;
@@ -42,6 +43,10 @@ pub(super) struct File {
     pub snapshots: usize,
     /// The base's attributes, while they are known to be current.
     pub attr: Option<Attr>,
+    /// Number of names on the base, while it is known: writes do not change it.
+    links: Option<u32>,
+    /// Pages that the sums over files without names count.
+    counted: Option<PageCount>,
     /// Length and version, while they are known.
     pub bytes: Option<(u64, Version)>,
     /// The holes, once they were requested from the base; kept current from then on, while they are
@@ -73,7 +78,7 @@ impl File {
     /// Records the base's current attributes.
     #[inline]
     pub fn learn(&mut self, attr: &Attr) {
-        self.attr = Some(*attr);
+        (self.attr, self.links) = (Some(*attr), Some(attr.links));
         self.bytes = Some((attr.size.0, attr.version));
     }
 
@@ -105,6 +110,17 @@ impl File {
     #[inline]
     pub fn forget(&mut self) {
         (self.attr, self.bytes, self.holes) = (None, None, None);
+    }
+
+    /// The file has lost or got a name.
+    pub fn renamed(&mut self) {
+        (self.attr, self.links) = (None, None);
+    }
+
+    /// Whether for clients the file may be deleted, and only snapshots keep it.
+    fn may_be_deleted(&self) -> bool {
+        let has_name = self.kept.is_none() && self.links.is_some_and(|links| links > 0);
+        self.opens == 0 && self.snapshots > 0 && !has_name
     }
 
     /// The length changed from `before` to `after` bytes: what was added is a hole.
@@ -185,13 +201,62 @@ pub(super) struct Files {
     with_snapshots: usize,
     /// Whether a map may reserve more than it needs.
     are_loose: bool,
+    /// Number of rescue files.
+    rescue_files: usize,
+    deleted: Deleted,
 }
 
 impl Files {
     /// No files, at most `max_fragmented` of which may have many holes.
     pub fn new(max_fragmented: usize) -> Self {
-        let (files, fragmented) = (BTreeMap::new(), Vec::new());
-        Self { files, fragmented, max_fragmented, with_snapshots: 0, are_loose: false }
+        Self {
+            files: BTreeMap::new(),
+            fragmented: Vec::new(),
+            max_fragmented,
+            with_snapshots: 0,
+            are_loose: false,
+            rescue_files: 0,
+            deleted: Deleted::default(),
+        }
+    }
+
+    /// The sums over files that only snapshots keep.
+    pub fn deleted(&self) -> Deleted {
+        self.deleted
+    }
+
+    /// Number of rescue files.
+    pub fn rescue_files(&self) -> usize {
+        self.rescue_files
+    }
+
+    /// Gives a file its rescue file.
+    pub fn add_rescue_file(&mut self, id: FileId, rescue_file: RescueFile) -> Result<(), Errno> {
+        let file = self.get_mut(id)?;
+        debug_assert!(file.rescue_file.is_none(), "a file has two rescue files");
+        file.rescue_file = Some(rescue_file);
+        self.rescue_files += 1;
+        Ok(())
+    }
+
+    /// Takes a file's rescue file, to close it.
+    pub fn take_rescue_file(&mut self, id: FileId) -> Option<RescueFile> {
+        let rescue_file = self.files.get_mut(&id)?.rescue_file.take();
+        self.rescue_files -= usize::from(rescue_file.is_some());
+        rescue_file
+    }
+
+    /// A file was closed, or its names have changed: counts it among those that only snapshots
+    /// keep, or no longer. One whose attributes the base does not report is not counted.
+    pub fn count_deleted<C: Connection>(&mut self, base: &mut Base<C>, id: FileId) {
+        let Some(file) = self.files.get_mut(&id) else { return };
+        self.deleted.remove(file.counted.take());
+        if file.may_be_deleted()
+            && let Ok(attr) = self.base_attr(base, id)
+            && let Some(file) = self.files.get_mut(&id).filter(|file| file.may_be_deleted())
+        {
+            file.counted = Some(self.deleted.add(&attr));
+        }
     }
 
     /// Remembers many holes for this file, and those of another one no longer, which is returned.
@@ -316,12 +381,6 @@ impl Files {
         file.opens += 1;
     }
 
-    /// Discards the attributes of all files.
-    #[inline]
-    pub fn forget_attributes(&mut self) {
-        self.files.values_mut().for_each(|file| file.attr = None);
-    }
-
     /// The base's attributes of a file.
     pub fn base_attr<C: Connection>(
         &mut self,
@@ -397,10 +456,15 @@ impl Files {
         access_times: &mut AccessTimes,
         (id, closed): (FileId, Option<Handle>),
     ) {
+        let Some(file) = self.files.get(&id) else { return };
+        if file.counted.is_some() || file.may_be_deleted() {
+            self.count_deleted(base, id);
+        }
         let Some(file) = self.files.get_mut(&id) else { return };
         // An error of a close would mean that the base has lost its own handle: it is closed
         // anyway.
         if file.opens == 0 && file.snapshots == 0 {
+            let rescue_file = self.take_rescue_file(id);
             let Some(file) = self.files.remove(&id) else { return };
             if let Ok(handle) = file.base_handle() {
                 access_times.closing(base, id, handle);
@@ -410,7 +474,7 @@ impl Files {
             for handle in file.base_handles {
                 let _ = base.request(&Close { handle }, &[]);
             }
-            if let Some(rescue_file) = file.rescue_file {
+            if let Some(rescue_file) = rescue_file {
                 rescue_file.close(base, hidden);
             }
             if let Some(name) = file.kept {

@@ -79,11 +79,7 @@ impl Limits {
     /// are seldom refused.
     pub(super) fn crowded(&self) -> Self {
         let part = |limit: usize| limit - limit / 4;
-        Self {
-            entries_per_file: part(self.entries_per_file),
-            entries: part(self.entries),
-            ..*self
-        }
+        Self { entries_per_file: part(self.entries_per_file), entries: part(self.entries), ..*self }
     }
 
     /// Number of intervals that count the snapshots of all files.

@@ -55,6 +55,7 @@ mod change;
 mod clone;
 mod copy;
 mod coverage;
+mod deleted;
 mod files;
 mod handles;
 mod hidden;
@@ -167,7 +168,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
             reserved_pages: self.files.iter().map(|(_, file)| file.live_data_pages().0).sum(),
             stored_pages: self.space.stored().0,
             entries: self.space.entries(),
-            rescue_files: self.rescue_files(),
+            rescue_files: self.files.rescue_files(),
             files: self.files.len(),
         }
     }
@@ -175,11 +176,6 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
     /// The session with the base.
     pub fn base(&self) -> &Base<C> {
         &self.base
-    }
-
-    /// Number of rescue files.
-    fn rescue_files(&self) -> usize {
-        self.files.iter().filter(|(_, file)| file.rescue_file.is_some()).count()
     }
 
     /// Lends what rescuing needs.

@@ -197,12 +197,12 @@ impl<C: Connection> Rescuing<'_, C> {
         let is_sparse = self.base.features().contains(Features::SPARSE);
         let file_pages = size.div_ceil(PAGE);
         let placement = if is_sparse { Placement::Sparse { file_pages } } else { Placement::Dense };
+        if self.files.get(id)?.rescue_file.is_none() {
+            self.files.add_rescue_file(id, RescueFile::create(self.base, self.hidden)?)?;
+        }
         let file = self.files.get_mut(id)?;
         let handle = file.base_handle()?;
-        let rescue_file = match &mut file.rescue_file {
-            Some(rescue_file) => rescue_file,
-            none => none.insert(RescueFile::create(self.base, self.hidden)?),
-        };
+        let rescue_file = file.rescue_file.as_mut().ok_or(Errno::EIO)?;
         let slot = rescue_file.place(pages, run.until, placement)?;
         let to = Position { handle: rescue_file.handle(), offset: FileOffset(slot * PAGE) };
         let times = mutants::copies(file.snapshots);
@@ -231,7 +231,7 @@ impl<C: Connection> Rescuing<'_, C> {
         }
         let Ok(file) = self.files.get_mut(id) else { return };
         if file.map.holdings().stored == PageCount::ZERO {
-            if let Some(rescue_file) = file.rescue_file.take() {
+            if let Some(rescue_file) = self.files.take_rescue_file(id) {
                 rescue_file.close(self.base, self.hidden);
             }
         } else if let Some(rescue_file) = &file.rescue_file {

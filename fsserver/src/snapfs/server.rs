@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use foundation::{ByteCount, Errno, PAGE_BYTES, PageCount, SnapshotOffset};
+use foundation::{ByteCount, Errno, PAGE_BYTES, SnapshotOffset};
 use fsproto::{
     Allocate, Attr, AttrMask, CloneRange, Close, Features, FileId, FileKind, GetAttr, GetStatFs,
     Handle, Hole, HolesListed, Link, ListHoles, MAX_PAYLOAD, MakeDir, MakeSymlink, Open, OpenFlags,
@@ -55,6 +55,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
     fn name_lost(&mut self, id: FileId) {
         if self.files.contains(id) {
             mutants::remove_snapshotted(self, id);
+            self.files.count_deleted(&mut self.base, id);
         } else {
             self.access_times.forget(id);
         }
@@ -76,18 +77,23 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
             return Ok(None);
         }
         let name = self.hidden.move_in(&mut self.base, dir, path)?;
-        if let Ok(file) = self.files.get_mut(attr.id) {
-            (file.kept, file.attr) = (Some(name), None);
-        }
+        self.set_kept(attr.id, Some(name));
         Ok(Some((attr.id, name)))
     }
 
     /// The request that would have taken a name failed: moves the kept file back.
     fn unkeep(&mut self, kept: (FileId, HiddenName), dir: Handle, path: Path<'_>) {
-        let moved = self.hidden.move_out(&mut self.base, kept.1, dir, path);
-        if let (Ok(()), Ok(file)) = (moved, self.files.get_mut(kept.0)) {
-            (file.kept, file.attr) = (None, None);
+        if self.hidden.move_out(&mut self.base, kept.1, dir, path).is_ok() {
+            self.set_kept(kept.0, None);
         }
+    }
+
+    /// A file's last name is in the hidden folder now, or no longer.
+    fn set_kept(&mut self, id: FileId, name: Option<HiddenName>) {
+        if let Ok(file) = self.files.get_mut(id) {
+            (file.kept, file.attr) = (name, None);
+        }
+        self.files.count_deleted(&mut self.base, id);
     }
 
     /// Removes a name by moving its file to the hidden folder, if the file has to be kept.
@@ -152,22 +158,6 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
             }
             cookie = next;
         }
-    }
-
-    /// Number of files, and of their pages, that only snapshots keep: for clients these files are
-    /// deleted.
-    fn kept_for_snapshots(&mut self) -> Result<(u64, u64), Errno> {
-        let ids: Vec<FileId> =
-            self.files.iter().filter(|(_, file)| file.opens == 0).map(|(id, _)| id).collect();
-        let (mut files, mut pages) = (0, 0);
-        for id in ids {
-            let attr = self.base_attr(id)?;
-            if self.shown(attr).links == 0 {
-                files += 1;
-                pages += attr.blocks * 512 / PAGE_BYTES as u64;
-            }
-        }
-        Ok((files, pages))
     }
 }
 
@@ -345,9 +335,9 @@ impl<C: Connection, K: Clock> FileServer for Snapfs<C, K> {
         let passed = Rename { old_dir, new_dir, ..*request };
         let replaced = mutants::replaced_file(self, new_dir, new);
         let walk = self.rename_on_base(&passed, old, new)?;
-        if !walk.is_link() {
-            // Another file may have lost this name; the reply does not say which.
-            self.files.forget_attributes();
+        if let Ok(file) = self.files.get_mut(walk.reply.displaced) {
+            file.renamed();
+            self.files.count_deleted(&mut self.base, walk.reply.displaced);
         }
         mutants::close_replaced(self, replaced);
         Ok(self.walked(walk))
@@ -387,15 +377,15 @@ impl<C: Connection, K: Clock> FileServer for Snapfs<C, K> {
     }
 
     fn stat_fs(&mut self) -> Result<StatFs, Errno> {
-        let (kept_files, kept_pages) = self.kept_for_snapshots()?;
+        let deleted = self.files.deleted();
         let mut figures = self.base.request(&GetStatFs {}, &[])?;
         self.space.learn_free(figures.blocks_free);
         // What only the wrapper has on the base counts as free: it goes with the snapshots.
-        let pages_kept = PageCount(self.space.stored().0 + kept_pages);
-        let own_files = self.rescue_files() as u64 + u64::from(self.hidden.has_folder());
+        let pages_kept = self.space.stored() + deleted.pages;
+        let own_files = self.files.rescue_files() as u64 + u64::from(self.hidden.has_folder());
         figures.blocks_free = figures.blocks_free.saturating_add(pages_kept.0).min(figures.blocks);
         figures.files_free =
-            figures.files_free.saturating_add(own_files + kept_files).min(figures.files);
+            figures.files_free.saturating_add(own_files + deleted.files).min(figures.files);
         let Traffic { rescued, elided, cloned } = self.traffic;
         Ok(StatFs {
             bytes_rescued: rescued,

@@ -342,3 +342,55 @@ pub fn q1_rescue_files_can_be_opened() {
     tower.files.close(opened.pop().unwrap()).unwrap();
     tower.files.open("new", CREATE).unwrap();
 }
+
+/// What statfs and rename ask the base does not depend on how many files are open or have
+/// snapshots; and the figures leave out the files that only snapshots keep.
+pub fn q7_statfs_and_rename_concern_no_other_files() {
+    const FILES: usize = 300;
+    let mut tower = Tower::new(10_000);
+    let name = |index: usize| format!("{index}");
+    let mut taken = Vec::new();
+    for index in 0..FILES {
+        let handle = tower.files.create(&name(index), &[1; 2 * P]);
+        taken.push(tower.files.snapshot(handle, 0, u64::MAX).unwrap().reply.handle);
+        if index.is_multiple_of(2) {
+            tower.files.close(handle).unwrap();
+        }
+    }
+    let (open, _) = tower.files.open("1", RW).unwrap();
+    /// What a request returns, and the number of messages that it costs.
+    fn asked<T>(tower: &mut Tower, request: impl FnOnce(&mut Tower) -> T) -> (T, u64) {
+        let before = tower.wire.total();
+        let result = request(tower);
+        (result, tower.wire.total() - before)
+    }
+    let kept = |tower: &mut Tower| {
+        let figures = tower.files.store();
+        (figures.pages_kept.0, figures.files - figures.files_free, figures.blocks_free)
+    };
+    let (pages, files, free) = kept(&mut tower);
+    assert_eq!((pages, files), (0, FILES as u64 + 1));
+    // A file that is replaced, one that is removed, and one that is closed after it was removed.
+    // The attributes of the first one are asked for.
+    assert_eq!(asked(&mut tower, |tower| tower.files.rename("3", "0").unwrap()).1, 2);
+    assert_eq!(kept(&mut tower), (2, files - 1, free + 2));
+    assert_eq!(asked(&mut tower, |tower| tower.files.remove("2").unwrap()).1, 1);
+    assert_eq!(kept(&mut tower), (4, files - 2, free + 4));
+    tower.files.write(open, 0, &[2]).unwrap();
+    tower.files.remove("1").unwrap();
+    let removed = kept(&mut tower);
+    assert_eq!(removed.1, files - 2, "it is open");
+    tower.files.close(open).unwrap();
+    assert_eq!(asked(&mut tower, kept).1, 1);
+    // The attributes of a file that was exchanged with another are new, those of others are known.
+    let (four, _) = tower.files.open("4", RW).unwrap();
+    let (five, before) = tower.files.open("5", RW).unwrap();
+    tower.files.rename_with("4", "5", RenameFlags::EXCHANGE).unwrap();
+    assert_eq!(asked(&mut tower, |tower| tower.files.attr(four).unwrap()).1, 0);
+    let (after, messages) = asked(&mut tower, |tower| tower.files.attr(five).unwrap());
+    assert!(after.ctime > before.ctime && messages == 1);
+    for taken in taken {
+        tower.files.close(taken).unwrap();
+    }
+    assert_eq!(tower.files.store().pages_kept.0, 0);
+}

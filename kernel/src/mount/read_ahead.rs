@@ -71,6 +71,16 @@ impl State {
         self.changing.iter().any(|changing| changing.is_none_or(|changing| changing == file))
             && !mutants::stale_ahead()
     }
+
+    /// Removes a window of a file, or of any.
+    fn take_stale(&mut self, file: Option<FileId>) -> Option<Window> {
+        if mutants::stale_ahead() {
+            return None;
+        }
+        let from = (file.unwrap_or(FileId::NONE), Handle::NONE);
+        let (&key, _) = self.windows.range(from..).next()?;
+        if file.is_none_or(|file| file == key.0) { self.windows.remove(&key) } else { None }
+    }
 }
 
 /// A change in progress; ends when dropped.
@@ -99,18 +109,13 @@ impl ReadAhead {
         let mut state = self.state.lock();
         fallible::push(&mut state.changing, file)?;
         state.begun += 1;
-        let stale = match file {
-            _ if mutants::stale_ahead() || state.windows.is_empty() => BTreeMap::new(),
-            None => core::mem::take(&mut state.windows),
-            Some(file) => {
-                let mut stale = state.windows.split_off(&(file, Handle::NONE));
-                let mut others = stale.split_off(&(FileId(file.0.saturating_add(1)), Handle::NONE));
-                state.windows.append(&mut others);
-                stale
-            }
-        };
+        let mut stale = state.take_stale(file);
         drop(state);
-        drop(stale);
+        while stale.is_some() {
+            // Dropped while the lock is not held.
+            drop(stale);
+            stale = self.state.lock().take_stale(file);
+        }
         Ok(Change { read_ahead: self, file })
     }
 

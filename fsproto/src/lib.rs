@@ -39,12 +39,12 @@ pub use holes::decode_holes;
 pub use message::{
     Allocate, CloneRange, Close, GetAttr, GetStatFs, Hello, HolesListed, Invalidate, Lease, Link,
     ListHoles, MakeDir, MakeSymlink, Nothing, Op, Open, Operation, Read, ReadAt, ReadDir, ReadLink,
-    Recall, Reclaim, Remove, Rename, Request, SetAttr, Snapshot, Snapshotted, Stat, Sync, Walked,
-    Welcome, Write, Written, error_reply,
+    ReadRanges, Recall, Reclaim, Remove, Rename, Request, SetAttr, Snapshot, Snapshotted, Stat,
+    Sync, Walked, Welcome, Write, Written, error_reply,
 };
 pub use negotiation::{agree, grant, hello};
 pub use path::{Component, Path};
-pub use pieces::{Hole, Piece, Records};
+pub use pieces::{ByteRange, Hole, Piece, Records};
 pub use types::{
     AllocateMode, Attr, AttrMask, Features, FileId, FileKind, Handle, OpenFlags, RenameFlags,
     StatFs, Tag, Time, Version, WriteFlags,
@@ -69,6 +69,10 @@ pub const MAX_HOLES: usize = 64;
 
 /// Maximum number of pieces in one [`Write`].
 pub const MAX_PIECES: usize = 1024;
+
+/// Maximum number of ranges in one [`ReadRanges`]: a reply of maximum length in alternating pages,
+/// and as many again.
+pub const MAX_RANGES: usize = 128;
 
 /// The only version of the protocol so far.
 pub const VERSION: u32 = 1;

@@ -393,6 +393,15 @@ operations! {
         /// Number of bytes, at most [`MAX_PAYLOAD`](crate::MAX_PAYLOAD).
         length: u32,
     } -> Nothing;
+
+    /// Reads several ranges of a file. Payload: [`ByteRange`](crate::ByteRange)s, at most
+    /// [`MAX_RANGES`](crate::MAX_RANGES), in any order. Reply payload: their bytes, one range after
+    /// the other. EINVAL where they are more than [`MAX_PAYLOAD`](crate::MAX_PAYLOAD) bytes, or
+    /// where one ends beyond the end of the file. Needs [`Features::READ_RANGES`].
+    27 ReadRanges {
+        /// An open file.
+        handle: Handle,
+    } -> Nothing;
 }
 
 record! {

@@ -1,4 +1,4 @@
-//! Lists in payloads: holes, and the pieces of a write.
+//! Lists in payloads: holes, the pieces of a write, and ranges to read.
 
 use foundation::{ByteCount, SnapshotOffset};
 
@@ -25,6 +25,16 @@ record! {
         offset: SnapshotOffset,
         /// Number of bytes.
         length: ByteCount,
+    }
+}
+
+record! {
+    /// A range of bytes of a file, which [`ReadRanges`](crate::ReadRanges) reads.
+    ByteRange {
+        /// First byte.
+        offset: u64,
+        /// Number of bytes.
+        length: u32,
     }
 }
 
@@ -81,3 +91,4 @@ impl Hole {
 
 record_bytes!(Hole);
 record_bytes!(Piece);
+record_bytes!(ByteRange);

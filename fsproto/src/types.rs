@@ -75,6 +75,8 @@ bitflags::bitflags! {
         /// Of a server: [`ReadAt`](crate::ReadAt) is supported in a direct session. Of a wrapper:
         /// ids and versions of its files are those of its base, which supports that.
         const DIRECT = 1 << 8;
+        /// [`ReadRanges`](crate::ReadRanges) is supported.
+        const READ_RANGES = 1 << 9;
     }
 }
 flags_field!(Features, u32);

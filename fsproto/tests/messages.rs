@@ -34,7 +34,8 @@ macro_rules! for_all_operations {
             Recall,
             Lease,
             Invalidate,
-            ReadAt
+            ReadAt,
+            ReadRanges
         )
     };
 }
@@ -163,6 +164,14 @@ proptest! {
         let bytes: Vec<u8> = holes.iter().flat_map(Hole::to_bytes).collect();
         let decoded: Vec<Hole> = Records::decode(&bytes, MAX_HOLES).unwrap().collect();
         prop_assert_eq!(decoded, holes);
+        let range = |&(offset, length, _): &(u64, u64, u64)| ByteRange {
+            offset,
+            length: length as u32,
+        };
+        let ranges: Vec<ByteRange> = records.iter().map(range).collect();
+        let bytes: Vec<u8> = ranges.iter().flat_map(ByteRange::to_bytes).collect();
+        let decoded: Vec<ByteRange> = Records::decode(&bytes, MAX_RANGES).unwrap().collect();
+        prop_assert_eq!(decoded, ranges);
     }
 
     #[test]
@@ -206,6 +215,9 @@ proptest! {
         if let Ok(holes) = Records::<Hole>::decode(&bytes, max) {
             prop_assert!(holes.count() <= max);
         }
+        if let Ok(ranges) = Records::<ByteRange>::decode(&bytes, max) {
+            prop_assert!(ranges.count() <= max);
+        }
         if let Ok(path) = Path::new(&bytes) {
             prop_assert!(path.components().all(|component| valid_name(component.name)));
             let joined: Vec<&[u8]> = path.components().map(|component| component.name).collect();
@@ -240,8 +252,8 @@ fn operation_numbers_are_stable() {
         assert_eq!(*op as usize, index + 1);
         assert_eq!(Op::from_number(*op as u16), Some(*op));
     }
-    assert_eq!(Op::ALL.len(), 26);
-    assert_eq!((Op::from_number(0), Op::from_number(27)), (None, None));
+    assert_eq!(Op::ALL.len(), 27);
+    assert_eq!((Op::from_number(0), Op::from_number(28)), (None, None));
 }
 
 #[test]

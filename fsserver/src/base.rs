@@ -3,11 +3,13 @@
 //! Every reply is checked here. One that does not belong to the request that was sent is EPROTO.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use foundation::Errno;
 use fsproto::{
-    Features, FileId, Handle, Header, HeaderFlags, Hole, HolesListed, ListHoles, MAX_HOLES,
-    MAX_PATH, MAX_PAYLOAD, Nothing, Operation, Read, Records, Tag, Walked, agree, hello,
+    ByteRange, Features, FileId, Handle, Header, HeaderFlags, Hole, HolesListed, ListHoles,
+    MAX_HOLES, MAX_PATH, MAX_PAYLOAD, MAX_RANGES, Nothing, Operation, Read, ReadRanges, Records,
+    Tag, Walked, Writer, agree, hello,
 };
 
 use crate::connection::Connection;
@@ -125,6 +127,39 @@ impl<C: Connection> Base<C> {
                 return Err(Errno::EPROTO);
             }
             offset += length as u64;
+        }
+        Ok(())
+    }
+
+    /// Reads ranges of a file to `into`, one after the other: with one message for up to
+    /// [`MAX_RANGES`] of them. Together they have at most `into.len()` bytes, and at most
+    /// [`MAX_PAYLOAD`]. Needs [`Features::READ_RANGES`]. EPROTO if the file has fewer bytes.
+    pub fn read_ranges(
+        &mut self,
+        handle: Handle,
+        ranges: impl Iterator<Item = Range<u64>>,
+        mut into: &mut [u8],
+    ) -> Result<(), Errno> {
+        let mut ranges = ranges.peekable();
+        while ranges.peek().is_some() {
+            let mut list = [0; MAX_RANGES * ByteRange::BYTES];
+            let mut writer = Writer::new(&mut list);
+            let mut total = 0;
+            for range in ranges.by_ref().take(MAX_RANGES) {
+                let length = u32::try_from(range.end - range.start).map_err(|_| Errno::EINVAL)?;
+                let encoded = ByteRange { offset: range.start, length }.encode(&mut writer);
+                encoded.map_err(|_| Errno::EINVAL)?;
+                total += length as usize;
+            }
+            let used = writer.used();
+            let (space, rest) =
+                core::mem::take(&mut into).split_at_mut_checked(total).ok_or(Errno::EINVAL)?;
+            let list = list.get(..used).unwrap_or_default();
+            let (Nothing {}, received) = self.fetch(&ReadRanges { handle }, &[list], space)?;
+            if received != total {
+                return Err(Errno::EPROTO);
+            }
+            into = rest;
         }
         Ok(())
     }

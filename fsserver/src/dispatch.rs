@@ -13,11 +13,12 @@ use alloc::vec::Vec;
 
 use foundation::{Errno, PAGE_BYTES};
 use fsproto::{
-    Allocate, CloneRange, Close, Features, GetAttr, GetStatFs, HEADER_BYTES, Handle, Header,
-    HeaderFlags, Hello, Link, ListHoles, MAX_PATH, MAX_PAYLOAD, MAX_PIECES, MakeDir, MakeSymlink,
-    Nothing, Op, Open, Operation, Path, Piece, Read, ReadAt, ReadDir, ReadLink, Reader, Records,
-    Remove, Rename, Request, SetAttr, Snapshot, Stat, StatFs, Sync, Tag, Walked, Welcome, Write,
-    WriteFlags, error_reply, grant, is_direct, mark_direct,
+    Allocate, ByteRange, CloneRange, Close, Features, GetAttr, GetStatFs, HEADER_BYTES, Handle,
+    Header, HeaderFlags, Hello, Link, ListHoles, MAX_PATH, MAX_PAYLOAD, MAX_PIECES, MAX_RANGES,
+    MakeDir, MakeSymlink, Nothing, Op, Open, Operation, Path, Piece, Read, ReadAt, ReadDir,
+    ReadLink, ReadRanges, Reader, Records, Remove, Rename, Request, SetAttr, Snapshot, Stat,
+    StatFs, Sync, Tag, Walked, Welcome, Write, WriteFlags, error_reply, grant, is_direct,
+    mark_direct,
 };
 
 use crate::server::{FileServer, Payload, Replenish, Walk};
@@ -202,6 +203,9 @@ impl<S: FileServer> Dispatcher<S> {
                 Ok(plain::<Close>(tag, &Nothing {}))
             }
             Request::Write(request) => write(server, session, tag, &request, payload),
+            Request::ReadRanges(request) => {
+                read_ranges(server, session, tag, request.handle, payload)
+            }
             Request::Snapshot(request) => snapshot(server, session, tag, &request),
             Request::Stat(_)
             | Request::MakeDir(_)
@@ -378,6 +382,26 @@ fn read_at<'a>(
         return Err(Errno::EINVAL);
     }
     server.read_at(request).map(|payload| with_payload::<ReadAt>(tag, &Nothing {}, payload))
+}
+
+fn read_ranges<'a>(
+    server: &'a mut impl FileServer,
+    session: &Session,
+    tag: Tag,
+    handle: Handle,
+    payload: &[u8],
+) -> Result<Reply<'a>, Errno> {
+    if !session.features.contains(Features::READ_RANGES) {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    session.check(handle)?;
+    let ranges = Records::<ByteRange>::decode(payload, MAX_RANGES).map_err(|_| Errno::EPROTO)?;
+    let total: u64 = ranges.clone().map(|range| u64::from(range.length)).sum();
+    if total > MAX_PAYLOAD as u64 {
+        return Err(Errno::EINVAL);
+    }
+    let payload = server.read_ranges(handle, ranges)?;
+    Ok(with_payload::<ReadRanges>(tag, &Nothing {}, payload))
 }
 
 fn snapshot<'a>(

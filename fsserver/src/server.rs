@@ -10,9 +10,9 @@ use alloc::vec::Vec;
 
 use foundation::{Errno, PAGE_BYTES};
 use fsproto::{
-    Allocate, Attr, CloneRange, Features, FileId, Handle, Hole, HolesListed, Link, ListHoles,
-    MakeDir, MakeSymlink, Open, Path, Piece, Read, ReadAt, ReadDir, Remove, Rename, SetAttr,
-    Snapshot, Snapshotted, Stat, StatFs, Time, Walked, Write, Written,
+    Allocate, Attr, ByteRange, CloneRange, Features, FileId, Handle, Hole, HolesListed, Link,
+    ListHoles, MakeDir, MakeSymlink, Open, Path, Piece, Read, ReadAt, ReadDir, Records, Remove,
+    Rename, SetAttr, Snapshot, Snapshotted, Stat, StatFs, Time, Walked, Write, Written,
 };
 
 use crate::buffer::ZEROS;
@@ -200,6 +200,15 @@ pub trait FileServer {
     /// Bytes that a file held at a version, all of them; ESTALE where that is not certain (F9).
     /// `length` is at most [`MAX_PAYLOAD`](fsproto::MAX_PAYLOAD).
     fn read_at(&mut self, _request: &ReadAt) -> Result<Payload<'_>, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+    /// Reads ranges of a file, all their bytes. They are at most
+    /// [`MAX_PAYLOAD`](fsproto::MAX_PAYLOAD) bytes, and [`Features::READ_RANGES`] was granted.
+    fn read_ranges(
+        &mut self,
+        _handle: Handle,
+        _ranges: Records<'_, ByteRange>,
+    ) -> Result<Payload<'_>, Errno> {
         Err(Errno::EOPNOTSUPP)
     }
     /// `pieces` is empty unless [`Features::WRITE_REFERENCES`] was granted. The lengths of its data

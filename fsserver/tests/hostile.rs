@@ -105,6 +105,34 @@ fn x5_pieces_must_add_up() {
 }
 
 #[test]
+fn x5_lists_of_ranges_are_checked() {
+    let server = memfs(300);
+    let mut other = Files::of(&server);
+    let handle = other.create("a", &pattern(1, MAX_PAYLOAD));
+    let session = greeted(&server);
+    let open = Open { dir: Handle::ROOT, flags: OpenFlags::READ, mode: 0 };
+    assert_eq!(ask(&server, session, &open.request(Tag(1), 1), b"a").1, Ok(()));
+    let read = |handle, ranges: &[(u64, u32)], less: usize| {
+        let range = |&(offset, length)| ByteRange { offset, length }.to_bytes();
+        let list: Vec<u8> = ranges.iter().flat_map(range).collect();
+        let list = &list[..list.len() - less];
+        ask(&server, session, &ReadRanges { handle }.request(Tag(2), list.len()), list).1
+    };
+    let whole = MAX_PAYLOAD as u32;
+    let mine = Handle(handle.0 + 1);
+    assert_eq!(read(mine, &[], 0), Ok(()));
+    assert_eq!(read(mine, &[(whole.into(), 0), (1, whole - 1), (0, 1)], 0), Ok(()));
+    assert_eq!(read(mine, &[(0, 1); MAX_RANGES], 0), Ok(()));
+    assert_eq!(read(mine, &[(0, 1); MAX_RANGES + 1], 0), Err(Errno::EPROTO));
+    assert_eq!(read(mine, &[(0, 1)], 1), Err(Errno::EPROTO));
+    for beyond in [&[(1, whole)][..], &[(0, 1), (u64::MAX, 1)], &[(0, whole), (0, 1)]] {
+        assert_eq!(read(mine, beyond, 0), Err(Errno::EINVAL));
+    }
+    assert_eq!(read(mine, &[(0, u32::MAX); MAX_RANGES], 0), Err(Errno::EINVAL));
+    assert_eq!(read(handle, &[(0, 1)], 0), Err(Errno::EBADF), "a handle of another session");
+}
+
+#[test]
 fn x5_handles_run_out_before_memory_does() {
     let mut dispatcher = Dispatcher::new(memfs_of(10));
     let session = dispatcher.open_session();

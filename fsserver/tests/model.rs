@@ -395,7 +395,8 @@ fn q1_random_requests_on_a_failing_full_base() {
 
 #[test]
 fn c3_random_requests_on_bases_with_fewer_features() {
-    for lacking in [Features::OPEN_UNLINKED, Features::CLONE, Features::SPARSE, Features::all()] {
+    let each = [Features::OPEN_UNLINKED, Features::CLONE, Features::SPARSE, Features::READ_RANGES];
+    for lacking in each.into_iter().chain([Features::all()]) {
         (1..=6).for_each(|seed| run_without(lacking, seed, 4000, Faults::None, 250));
         (7..=10).for_each(|seed| run_without(lacking, seed, 60, Faults::None, 250));
     }

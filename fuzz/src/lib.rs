@@ -20,6 +20,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("reply", protocol::reply),
     ("pieces", protocol::pieces),
     ("holes", protocol::holes),
+    ("ranges", protocol::ranges),
     ("dirents", protocol::dirents),
     ("path", protocol::path),
     ("archive", servers::archive),

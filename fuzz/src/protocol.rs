@@ -2,10 +2,10 @@
 
 use fsproto::dirent::{DirEntries, valid_name};
 use fsproto::{
-    Allocate, CloneRange, Close, GetAttr, GetStatFs, HEADER_BYTES, Header, Hello, Hole, Invalidate,
-    Lease, Link, ListHoles, MAX_HOLES, MAX_PAYLOAD, MakeDir, MakeSymlink, Nothing, Op, Open,
-    Operation, Path, Piece, Read, ReadAt, ReadDir, ReadLink, Recall, Reclaim, Records, Remove,
-    Rename, Request, SetAttr, Snapshot, Stat, Sync, Write,
+    Allocate, ByteRange, CloneRange, Close, GetAttr, GetStatFs, HEADER_BYTES, Header, Hello, Hole,
+    Invalidate, Lease, Link, ListHoles, MAX_HOLES, MAX_PAYLOAD, MAX_RANGES, MakeDir, MakeSymlink,
+    Nothing, Op, Open, Operation, Path, Piece, Read, ReadAt, ReadDir, ReadLink, ReadRanges, Recall,
+    Reclaim, Records, Remove, Rename, Request, SetAttr, Snapshot, Stat, Sync, Write,
 };
 
 /// The first 128 bytes, padded with zeros, and the rest.
@@ -58,13 +58,21 @@ pub fn reply(data: &[u8]) {
     replies!(op, fields, header.tag,
         Hello Open Close GetAttr Stat SetAttr Read Write Snapshot ReadDir MakeDir Remove Rename
         Link MakeSymlink ReadLink GetStatFs Sync ListHoles Allocate CloneRange Reclaim Recall
-        Lease Invalidate ReadAt);
+        Lease Invalidate ReadAt ReadRanges);
 }
 
 /// The list of a write's pieces.
 pub fn pieces(data: &[u8]) {
     if let Ok(pieces) = Records::<Piece>::decode(data, MAX_HOLES) {
         let again: Vec<u8> = pieces.flat_map(|piece| piece.to_bytes()).collect();
+        assert_eq!(again, data);
+    }
+}
+
+/// The list of ranges to read.
+pub fn ranges(data: &[u8]) {
+    if let Ok(ranges) = Records::<ByteRange>::decode(data, MAX_RANGES) {
+        let again: Vec<u8> = ranges.flat_map(|range| range.to_bytes()).collect();
         assert_eq!(again, data);
     }
 }

@@ -17,17 +17,16 @@ use super::parts::parts;
 use super::shared::{Shared, Stored};
 use super::spill::RUN_PAGES;
 use super::tree::Tree;
-use crate::server::Payload;
 
 const PAGE: u64 = PAGE_BYTES as u64;
 
 /// The bytes of a regular file.
 #[derive(Default)]
 pub(super) struct Content {
-    pages: Tree,
+    pub(super) pages: Tree,
     size: u64,
     /// Where the last read ended. A read from there on is probably sequential.
-    read_end: u64,
+    pub(super) read_end: u64,
 }
 
 /// Pages of a file on the device.
@@ -89,65 +88,7 @@ impl Content {
         Ok(Self { pages, size, read_end: 0 })
     }
 
-    /// Reads bytes, fewer than `length` at the end of the file. EIO if the device fails.
-    pub fn read<'a>(
-        &mut self,
-        offset: u64,
-        length: usize,
-        store: &'a mut Pages,
-    ) -> Result<Payload<'a>, Errno> {
-        let mut payload = Payload::empty();
-        let end = offset.saturating_add(length as u64).min(self.size);
-        if offset >= end {
-            return Ok(payload);
-        }
-        if store.has_away() {
-            self.bring_in(offset..end, store)?;
-        }
-        self.read_end = end;
-        let store = &*store;
-        let pages = offset / PAGE..end.div_ceil(PAGE);
-        payload.reserve((pages.end - pages.start) as usize);
-        let mut next = offset;
-        let mut outcome = Ok(());
-        self.pages.for_each(&pages, |index, page| {
-            let start = index * PAGE;
-            let (begin, stop) = (start.max(offset), end.min(start + PAGE));
-            let bytes = store.bytes(page).unwrap_or_else(|error| {
-                outcome = Err(error);
-                &[]
-            });
-            let stored = bytes
-                .get((begin - start) as usize..bytes.len().min((stop - start) as usize))
-                .unwrap_or_default();
-            payload.push_zeros((begin - next) as usize);
-            payload.push(stored);
-            payload.push_zeros((stop - begin) as usize - stored.len());
-            next = stop;
-        });
-        payload.push_zeros((end - next) as usize);
-        outcome.map(|()| payload)
-    }
-
-    /// Loads the pages of a range. After a sequential read, loads some of the following pages too.
-    fn bring_in(&self, bytes: Range<u64>, store: &mut Pages) -> Result<(), Errno> {
-        let range = bytes.start / PAGE..bytes.end.div_ceil(PAGE);
-        let wanted = self.pages_of(&range);
-        if !wanted.iter().any(|page| store.is_away(page)) {
-            return Ok(());
-        }
-        let mut pages = wanted.clone();
-        if self.read_end == bytes.start {
-            // Placed pages do not stay.
-            let ahead = self.pages_of(&(range.end..range.end + store.batch()));
-            pages.extend(ahead.into_iter().filter(|page| store.is_on_disk(page)));
-        }
-        store.make_space(pages.iter().filter(|page| store.is_on_disk(page)).count() as u64)?;
-        // An error with pages that were not requested is ignored.
-        store.load(&pages).or_else(|_| store.load(&wanted))
-    }
-
-    fn pages_of(&self, range: &Range<u64>) -> Vec<&Page> {
+    pub(super) fn pages_of(&self, range: &Range<u64>) -> Vec<&Page> {
         let mut pages = Vec::new();
         self.pages.for_each(range, |_, page| pages.push(page));
         pages

@@ -26,6 +26,7 @@ mod node;
 mod page;
 mod parts;
 mod placed;
+mod reading;
 mod reference;
 mod server;
 mod shared;
@@ -77,8 +78,11 @@ const HANDLE_BYTES: u64 = 96;
 const MIN_FILES: u64 = 4096;
 
 /// Features that the server supports.
-const FEATURES: Features =
-    Features::SPARSE.union(Features::OPEN_UNLINKED).union(Features::CLONE).union(Features::DIRECT);
+const FEATURES: Features = Features::SPARSE
+    .union(Features::OPEN_UNLINKED)
+    .union(Features::CLONE)
+    .union(Features::DIRECT)
+    .union(Features::READ_RANGES);
 
 /// Whether a read request updates the access time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,10 +4,10 @@ use alloc::vec::Vec;
 
 use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::{
-    Allocate, AllocateMode, Attr, AttrMask, CloneRange, Features, FileId, FileKind, Handle, Hole,
-    HolesListed, Link, ListHoles, MAX_HOLES, MakeDir, MakeSymlink, Open, OpenFlags, Path, Piece,
-    Read, ReadAt, ReadDir, Remove, Rename, SetAttr, Stat, StatFs, Version, Write, WriteFlags,
-    Writer, Written,
+    Allocate, AllocateMode, Attr, AttrMask, ByteRange, CloneRange, Features, FileId, FileKind,
+    Handle, Hole, HolesListed, Link, ListHoles, MAX_HOLES, MakeDir, MakeSymlink, Open, OpenFlags,
+    Path, Piece, Read, ReadAt, ReadDir, Records, Remove, Rename, SetAttr, Stat, StatFs, Version,
+    Write, WriteFlags, Writer, Written,
 };
 
 use super::content::Extension;
@@ -195,6 +195,22 @@ impl<C: Clock> FileServer for Memfs<C> {
         }
         // A page-in is not a read of the file: its access time stays (X6).
         inode.content_mut()?.read(offset, request.length as usize, &mut self.pages)
+    }
+
+    fn read_ranges(
+        &mut self,
+        handle: Handle,
+        ranges: Records<'_, ByteRange>,
+    ) -> Result<Payload<'_>, Errno> {
+        self.check_feature(Features::READ_RANGES)?;
+        let inode = self.opened_for(handle, OpenFlags::READ)?;
+        let inode = self.inodes.get_mut(&inode).ok_or(Errno::ESTALE)?;
+        if self.access_times == AccessTimes::Relative {
+            inode.accessed(self.clock.recent());
+        }
+        let ranges =
+            ranges.map(|range| range.offset..range.offset.saturating_add(u64::from(range.length)));
+        inode.content_mut()?.read_ranges(ranges, &mut self.pages)
     }
 
     fn write(&mut self, request: &Write, data: &[u8], _pieces: &[Piece]) -> Result<Written, Errno> {

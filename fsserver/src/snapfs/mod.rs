@@ -57,6 +57,7 @@ mod copy;
 mod coverage;
 mod deleted;
 mod files;
+mod gather;
 mod handles;
 mod hidden;
 mod holes;
@@ -72,7 +73,7 @@ mod space;
 mod steps;
 mod versions;
 
-use foundation::{ByteCount, Errno, PageCount};
+use foundation::{ByteCount, Errno, PAGE_BYTES, PageCount};
 use fsproto::{Attr, Features, FileId, Handle, MAX_PAYLOAD, Version};
 
 use self::access_times::AccessTimes;
@@ -91,8 +92,11 @@ use crate::{Base, Connection};
 
 /// Features of the base that are used where it has them. `DIRECT` is for the client: ids and
 /// versions that it sees are the base's, so it may ask the base for pages itself (F9).
-const WANTED: Features =
-    Features::SPARSE.union(Features::OPEN_UNLINKED).union(Features::CLONE).union(Features::DIRECT);
+const WANTED: Features = Features::SPARSE
+    .union(Features::OPEN_UNLINKED)
+    .union(Features::CLONE)
+    .union(Features::DIRECT)
+    .union(Features::READ_RANGES);
 
 /// What the wrapper holds at present.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -131,7 +135,8 @@ pub struct Snapfs<C, K> {
     hidden: HiddenNames,
     access_times: AccessTimes,
     traffic: Traffic,
-    /// Where the bytes of a reply are assembled.
+    /// Where the bytes of a reply are assembled: those from the file, and from the next page on
+    /// those from the rescue file.
     buffer: AlignedBuffer,
 }
 
@@ -152,7 +157,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
             hidden,
             access_times: AccessTimes::default(),
             traffic: Traffic::default(),
-            buffer: AlignedBuffer::new(MAX_PAYLOAD)?,
+            buffer: AlignedBuffer::new(MAX_PAYLOAD + PAGE_BYTES)?,
         })
     }
 

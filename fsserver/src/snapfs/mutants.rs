@@ -15,7 +15,6 @@ use super::files::PAGE;
 use super::handles::Opened;
 use super::pieces::Step;
 use super::rescue_map::Source;
-use super::snapshot::SnapshotRecord;
 use crate::connection::Connection;
 use crate::server::Clock;
 
@@ -151,19 +150,14 @@ pub(super) fn on_page_in<C: Connection, K: Clock>(
     Ok(())
 }
 
-/// C11: reads all bytes from the file as it is now.
+/// C11: what is read from the file as it is now counts as the snapshot's bytes.
 #[inline]
-pub(super) fn gather_unchecked<C: Connection, K: Clock>(
-    wrapper: &mut Snapfs<C, K>,
-    record: &SnapshotRecord,
-    bytes: &Range<u64>,
-) -> Result<Vec<(Range<u64>, Source)>, Errno> {
-    let base = wrapper.files.get(record.file)?.base_handle()?;
-    let runs = wrapper.sources_of(record, bytes)?;
-    for (run, _) in runs.iter().filter(|(_, source)| !source.is_hole()) {
-        wrapper.read_to_buffer(base, run.start, run, bytes.start)?;
-    }
-    Ok(runs)
+pub(super) fn all_live(runs: &[(Range<u64>, Source)]) -> Vec<(Range<u64>, Source)> {
+    let live = |(run, source): &(Range<u64>, Source)| match source {
+        Source::Rescued(_) => (run.clone(), Source::Live),
+        other => (run.clone(), *other),
+    };
+    runs.iter().map(live).collect()
 }
 
 /// W3: cuts the copies of a plan into pages.

@@ -164,7 +164,9 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
 impl<C: Connection, K: Clock> FileServer for Snapfs<C, K> {
     fn terms(&mut self) -> Result<Terms, Errno> {
         Ok(Terms {
-            features: self.base.features() | ADDED | Features::OPEN_UNLINKED,
+            features: self.base.features().difference(Features::READ_RANGES)
+                | ADDED
+                | Features::OPEN_UNLINKED,
             root: self.base.root(),
         })
     }

@@ -11,6 +11,7 @@ use fsproto::{
 
 use super::change::pages_of;
 use super::files::PAGE;
+use super::gather::read_parts;
 use super::handles::Opened;
 use super::rescue_map::{Epoch, Source};
 use super::{Limits, Snapfs, mutants};
@@ -91,15 +92,16 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         (reply.leading_bytes, reply.trailing_bytes) =
             (fragments.leading as u32, fragments.trailing as u32);
         if fragments.leading == length {
-            let payload = self.live_bytes(base, &bytes)?;
+            let payload = self.live_bytes(base, core::slice::from_ref(&bytes))?;
             self.accessed(id);
             return Ok((reply, Payload::owned(payload)));
         }
         self.check_limits(id)?;
         self.rescuing().load_holes(id)?;
         self.check_reservation(id, &bytes, 1)?;
-        let mut payload = self.live_bytes(base, &(bytes.start..bytes.start + fragments.leading))?;
-        payload.extend(self.live_bytes(base, &(bytes.end - fragments.trailing..bytes.end))?);
+        let leading = bytes.start..bytes.start + fragments.leading;
+        let mut payload =
+            self.live_bytes(base, &[leading, bytes.end - fragments.trailing..bytes.end])?;
         let attr = self.shown(attr);
         self.accessed(id);
         reply.handle = self.register(SnapshotRecord {
@@ -126,10 +128,12 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         taken.unwrap_or(Handle::NONE)
     }
 
-    /// Reads bytes of the file as it is now.
-    fn live_bytes(&mut self, base: Handle, bytes: &Range<u64>) -> Result<Vec<u8>, Errno> {
-        let mut space = zeros((bytes.end - bytes.start) as usize)?;
-        self.base.read_exact(base, bytes.start, &mut space)?;
+    /// Reads ranges of the file as it is now.
+    fn live_bytes(&mut self, base: Handle, ranges: &[Range<u64>]) -> Result<Vec<u8>, Errno> {
+        let ranges = ranges.iter().filter(|range| !range.is_empty()).cloned();
+        let length = ranges.clone().map(|range| range.end - range.start).sum::<u64>();
+        let mut space = zeros(length as usize)?;
+        read_parts(&mut self.base, base, ranges, &mut space)?;
         Ok(space)
     }
 
@@ -238,88 +242,6 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
             at = run.end;
         }
         if at == bytes.end { Ok(runs) } else { Err(Errno::EIO) }
-    }
-
-    /// Assembles bytes of a snapshot at the start of the buffer, and returns the runs that they
-    /// consist of. Holes are left as they are.
-    ///
-    /// Live pages are read first. What was rescued before the base answered is known only then, so
-    /// the map is consulted again, and rescued pages are read from the rescue file (C11).
-    #[inline]
-    pub(super) fn gather(
-        &mut self,
-        record: &SnapshotRecord,
-        bytes: &Range<u64>,
-    ) -> Result<Vec<(Range<u64>, Source)>, Errno> {
-        if mutants::no_rescue_recheck() {
-            return mutants::gather_unchecked(self, record, bytes);
-        }
-        let base = self.files.get(record.file)?.base_handle()?;
-        for (run, source) in self.sources_of(record, bytes)? {
-            if source == Source::Live {
-                self.read_to_buffer(base, run.start, &run, bytes.start)?;
-            }
-        }
-        let after = self.sources_of(record, bytes)?;
-        for (run, source) in &after {
-            if let Source::Rescued(slot) = *source {
-                let rescue_file = self.files.get(record.file)?.rescue_file.as_ref();
-                let handle = rescue_file.ok_or(Errno::EIO)?.handle();
-                self.read_to_buffer(handle, slot * PAGE + run.start % PAGE, run, bytes.start)?;
-            }
-        }
-        Ok(after)
-    }
-
-    /// Reads a run of a snapshot from byte `from` of a file on the base. The buffer begins with the
-    /// snapshot's byte at `start`.
-    #[inline]
-    pub(super) fn read_to_buffer(
-        &mut self,
-        handle: Handle,
-        from: u64,
-        run: &Range<u64>,
-        start: u64,
-    ) -> Result<(), Errno> {
-        let within = (run.start - start) as usize..(run.end - start) as usize;
-        let space = self.buffer.bytes_mut().get_mut(within).ok_or(Errno::EIO)?;
-        self.base.read_exact(handle, from, space)
-    }
-
-    /// Reads a part of a snapshot (F1).
-    #[inline]
-    pub(super) fn read_snapshot(
-        &mut self,
-        record: &SnapshotRecord,
-        offset: SnapshotOffset,
-        length: ByteCount,
-    ) -> Result<Payload<'_>, Errno> {
-        let bytes = record.part(offset, length);
-        mutants::on_page_in(self, record.file)?;
-        let runs = self.gather(record, &bytes)?;
-        if !bytes.start.is_multiple_of(PAGE) {
-            // Holes lie across the pages of the reply: they are filled in, so the reply stays in
-            // whole pages.
-            for (run, _) in runs.iter().filter(|(_, source)| source.is_hole()) {
-                let within = (run.start - bytes.start) as usize..(run.end - bytes.start) as usize;
-                self.buffer.bytes_mut().get_mut(within).ok_or(Errno::EIO)?.fill(0);
-            }
-        }
-        let mut payload = Payload::empty();
-        let space = self.buffer.bytes();
-        let mut rest = 0..0;
-        for (run, source) in &runs {
-            let within = (run.start - bytes.start) as usize..(run.end - bytes.start) as usize;
-            if source.is_hole() && bytes.start.is_multiple_of(PAGE) {
-                payload.push(space.get(rest).unwrap_or_default());
-                payload.push_zeros(within.len());
-                rest = within.end..within.end;
-            } else {
-                rest.end = within.end;
-            }
-        }
-        payload.push(space.get(rest).unwrap_or_default());
-        Ok(payload)
     }
 
     /// Lists the holes of a snapshot.

@@ -414,10 +414,42 @@ pub fn c11_ordered_a_page_in_takes_what_was_rescued() {
     let (mut tower, handle, bytes) = with_file(100, 8);
     let taken = tower.files.snapshot(handle, 0, u64::MAX).unwrap();
     tower.files.write(handle, 3 * PAGE, &[1; P]).unwrap();
-    let (reads, moved) = (tower.wire.calls(Op::Read), tower.wire.bytes());
+    let (messages, moved) = (tower.wire.total(), tower.wire.bytes());
     assert_eq!(tower.files.read(taken.reply.handle, 0, 8 * P).unwrap(), bytes);
-    // No byte is read twice.
-    assert_eq!((tower.wire.calls(Op::Read) - reads, tower.wire.bytes() - moved), (3, 8 * PAGE));
+    // No byte is read twice. The list of ranges to read has two records.
+    let list = 2 * ByteRange::BYTES as u64;
+    let cost = (tower.wire.total() - messages, tower.wire.bytes() - moved);
+    assert_eq!(cost, (2, 8 * PAGE + list));
+}
+
+/// However many runs a page-in consists of, the file and the rescue file are asked once each; a
+/// base that cannot read several ranges at once, once for each run.
+pub fn c9_a_page_in_of_many_runs_takes_two_messages() {
+    for lacking in [Features::empty(), Features::READ_RANGES] {
+        let mut tower = Tower::without(lacking, 500);
+        let mut bytes = pattern(7, 64 * P - 5);
+        let handle = tower.files.create("file", &bytes);
+        // Every fourth page is a hole, every second one is rescued, the last one in part.
+        for page in (0..64).step_by(4) {
+            tower.files.punch(handle, page * PAGE, PAGE).unwrap();
+            bytes[page as usize * P..][..P].fill(0);
+        }
+        let taken = tower.files.snapshot(handle, 0, u64::MAX).unwrap().reply.handle;
+        for page in (1..64).step_by(2) {
+            tower.files.write(handle, page * PAGE, &[0; 9]).unwrap();
+        }
+        tower.files.write(handle, 2 * PAGE, &[0; 9]).unwrap();
+        for (offset, length) in [(0, 64 * P), (77, 60 * P), (5 * PAGE + 1, 3), (17 * PAGE, 9 * P)] {
+            let messages = tower.wire.total();
+            let read = tower.files.read(taken, offset, length).unwrap();
+            let end = bytes.len().min(offset as usize + length);
+            assert!(read == bytes[offset as usize..end], "{length} bytes from {offset}");
+            let messages = tower.wire.total() - messages;
+            let pages = length.div_ceil(P) as u64;
+            let most = if lacking == Features::READ_RANGES { pages } else { 2 };
+            assert!(messages <= most, "{messages} messages for {length} bytes from {offset}");
+        }
+    }
 }
 
 pub fn c11_a_change_that_cannot_be_rescued_is_not_made() {

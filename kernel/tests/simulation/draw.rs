@@ -170,7 +170,8 @@ fn setup(rng: &mut Rng) -> Setup {
     for _ in 0..rng.usize(0..2) {
         seats.push(seats[rng.usize(0..seats.len())]);
     }
-    let features = [Features::CLONE, Features::SPARSE, Features::OPEN_UNLINKED];
+    let features =
+        [Features::CLONE, Features::SPARSE, Features::OPEN_UNLINKED, Features::READ_RANGES];
     let lacks =
         features.into_iter().filter(|_| rng.u8(0..5) == 0).fold(Features::empty(), Features::union);
     Setup {

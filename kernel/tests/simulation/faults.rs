@@ -33,7 +33,7 @@ impl FaultPlan {
     /// The error with which this request fails, if it does.
     pub fn take_fault(&mut self, op: Op) -> Option<Errno> {
         let error = self.take_next(|which| match which {
-            Failing::Reads => matches!(op, Op::Read | Op::ReadAt | Op::ListHoles),
+            Failing::Reads => matches!(op, Op::Read | Op::ReadAt | Op::ReadRanges | Op::ListHoles),
             Failing::Changes => {
                 matches!(op, Op::Write | Op::SetAttr | Op::Allocate | Op::CloneRange)
             }

@@ -59,7 +59,7 @@ impl Passing<'_> {
                 _ => 0,
             },
             _ if header.status != 0 => 0,
-            (Some(Op::Read | Op::ReadAt), Way::Back) => self.payload.len() as u64,
+            (Some(Op::Read | Op::ReadAt | Op::ReadRanges), Way::Back) => self.payload.len() as u64,
             (Some(Op::Snapshot), Way::Back) => Snapshot::decode_reply(&mut fields)
                 .map_or(0, |reply| {
                     u64::from(reply.leading_bytes) + u64::from(reply.trailing_bytes)

@@ -15,27 +15,18 @@ use foundation::{Errno, PAGE_BYTES};
 use fsproto::{
     Allocate, ByteRange, CloneRange, Close, Features, GetAttr, GetStatFs, HEADER_BYTES, Handle,
     Header, HeaderFlags, Hello, Link, ListHoles, MAX_PATH, MAX_PAYLOAD, MAX_PIECES, MAX_RANGES,
-    MakeDir, MakeSymlink, Nothing, Op, Open, Operation, Path, Piece, Read, ReadAt, ReadDir,
-    ReadLink, ReadRanges, Reader, Records, Remove, Rename, Request, SetAttr, Snapshot, Stat,
-    StatFs, Sync, Tag, Walked, Welcome, Write, WriteFlags, error_reply, grant, is_direct,
-    mark_direct,
+    MakeDir, MakeSymlink, Nothing, Op, Open, Path, Piece, Read, ReadAt, ReadDir, ReadLink,
+    ReadRanges, Reader, Records, Remove, Rename, Request, SetAttr, Snapshot, Stat, StatFs, Sync,
+    Tag, Welcome, Write, WriteFlags, error_reply, grant, is_direct, mark_direct,
 };
 
-use crate::server::{FileServer, Payload, Replenish, Walk};
+use crate::reply::{Reply, op_of, opened_by, plain, refuse, tag_of, walked, with_payload};
+use crate::server::{FileServer, Payload, Replenish};
 use crate::session::{ClientLimits, Kind, Session, check_pieces};
 
 /// Identifies a session of a dispatcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SessionId(u64);
-
-/// A reply, ready to be sent.
-#[derive(Debug)]
-pub struct Reply<'a> {
-    /// The encoded header.
-    pub header: [u8; HEADER_BYTES],
-    /// The payload, whose length the header states.
-    pub payload: Payload<'a>,
-}
 
 /// A server and its sessions.
 pub struct Dispatcher<S> {
@@ -457,46 +448,4 @@ fn check_target(target: &[u8]) -> Result<&[u8], Errno> {
         _ if target.contains(&0) => Err(Errno::EINVAL),
         _ => Ok(target),
     }
-}
-
-fn plain<'a, O: Operation>(tag: Tag, reply: &O::Reply) -> Reply<'a> {
-    Reply { header: O::reply(tag, reply, 0), payload: Payload::empty() }
-}
-
-fn with_payload<'a, O: Operation>(tag: Tag, reply: &O::Reply, payload: Payload<'a>) -> Reply<'a> {
-    if payload.len() > MAX_PAYLOAD {
-        // A bug of the server, reported to the client as a failure.
-        return refuse(O::OP as u16, tag, Errno::EIO);
-    }
-    Reply { header: O::reply(tag, reply, payload.len()), payload }
-}
-
-fn walked<'a, O: Operation<Reply = Walked>>(tag: Tag, walk: Walk) -> Reply<'a> {
-    with_payload::<O>(tag, &walk.reply, Payload::owned(walk.target))
-}
-
-fn refuse<'a>(op: u16, tag: Tag, error: Errno) -> Reply<'a> {
-    Reply { header: error_reply(op, tag, error), payload: Payload::empty() }
-}
-
-/// The handle that a reply brings to the client, if any.
-fn opened_by(reply: &[u8; HEADER_BYTES]) -> Option<Handle> {
-    let (header, mut fields) = Header::decode(reply).ok()?;
-    let handle = match Op::from_number(header.op)? {
-        _ if header.status != 0 => return None,
-        Op::Open => Open::decode_reply(&mut fields).ok()?.handle,
-        Op::Snapshot => Snapshot::decode_reply(&mut fields).ok()?.handle,
-        Op::Write => Write::decode_reply(&mut fields).ok()?.snapshot,
-        _ => return None,
-    };
-    Some(handle)
-}
-
-/// The bytes of the tag in a header that does not decode, so that a client that waits gets a reply.
-fn tag_of(header: &[u8; HEADER_BYTES]) -> Tag {
-    Tag(u32::from_le_bytes([header[4], header[5], header[6], header[7]]))
-}
-
-fn op_of(header: &[u8; HEADER_BYTES]) -> u16 {
-    u16::from_le_bytes([header[8], header[9]])
 }

@@ -7,7 +7,8 @@ use fsproto::{HEADER_BYTES, Header, HeaderFlags, MAX_PAYLOAD, is_direct};
 
 use crate::buffer::Inbox;
 use crate::connection::Connection;
-use crate::dispatch::{Dispatcher, Reply};
+use crate::dispatch::Dispatcher;
+use crate::reply::Reply;
 use crate::server::{FileServer, Replenish};
 use crate::session::ClientLimits;
 

@@ -12,6 +12,7 @@ use fsproto::{
     Tag, Walked, Writer, agree, hello,
 };
 
+use crate::buffer::zeros;
 use crate::connection::Connection;
 use crate::server::Walk;
 
@@ -23,13 +24,16 @@ pub struct Base<C> {
     features: Features,
     root: FileId,
     files: Option<usize>,
+    /// Where the target of a link is received. Kept, because clearing it would cost each walk.
+    target: Vec<u8>,
 }
 
 impl<C: Connection> Base<C> {
     /// Opens the session. `features` are those that the wrapper can use.
     pub fn connect(client: C, features: Features) -> Result<Self, Errno> {
         let (none, root) = (Features::empty(), FileId::NONE);
-        let mut base = Self { client, next_tag: 1, features: none, root, files: None };
+        let target = zeros(MAX_PATH)?;
+        let mut base = Self { client, next_tag: 1, features: none, root, files: None, target };
         let welcome = base.request(&hello(features), &[])?;
         base.features = agree(features, &welcome)?;
         base.root = welcome.root;
@@ -102,9 +106,11 @@ impl<C: Connection> Base<C> {
         request: &O,
         payload: &[&[u8]],
     ) -> Result<Walk, Errno> {
-        let mut target = [0; MAX_PATH];
-        let (reply, length) = self.fetch(request, payload, &mut target)?;
-        let target = target.get(..length).unwrap_or_default();
+        let mut space = core::mem::take(&mut self.target);
+        let fetched = self.fetch(request, payload, &mut space);
+        self.target = space;
+        let (reply, length) = fetched?;
+        let target = self.target.get(..length).unwrap_or_default();
         if length != usize::from(reply.link_bytes) || (length > 0 && reply.handle != Handle::NONE) {
             return Err(Errno::EPROTO);
         }

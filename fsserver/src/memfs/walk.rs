@@ -43,16 +43,17 @@ impl<C: Clock> Memfs<C> {
         last_link: LastLink,
     ) -> Result<Place<'p>, Errno> {
         let mut parent = self.open_file(dir)?.inode;
-        self.inode(parent)?.entries()?;
+        let mut entries = self.inode(parent)?.entries()?;
         for Component { name, end, is_last } in path.components() {
-            let Some(inode) = self.inode(parent)?.entries()?.get(name) else {
+            let Some(inode) = entries.get(name) else {
                 return if is_last {
                     Ok(Place::Absent { parent, name })
                 } else {
                     Err(Errno::ENOENT)
                 };
             };
-            if let Body::Symlink(target) = &self.inode(inode)?.body
+            let found = self.inode(inode)?;
+            if let Body::Symlink(target) = &found.body
                 && (!is_last || last_link == LastLink::Follow)
             {
                 return Ok(Place::Link(Walk::link(end, target)));
@@ -60,7 +61,7 @@ impl<C: Clock> Memfs<C> {
             if is_last {
                 return Ok(Place::Entry { parent, name, inode });
             }
-            parent = inode;
+            (parent, entries) = (inode, found.entries()?);
         }
         Ok(Place::Start(parent))
     }

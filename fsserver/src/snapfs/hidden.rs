@@ -187,8 +187,8 @@ impl HiddenNames {
 
     /// Whether a path from the root directory leads to the folder or into it.
     pub fn hides(&self, path: Path<'_>) -> bool {
-        let first = path.components().next().map(|component| component.name);
-        self.is_needed && first == Some(FOLDER)
+        let first = || path.components().next().map(|component| component.name);
+        self.is_needed && first() == Some(FOLDER)
     }
 }
 

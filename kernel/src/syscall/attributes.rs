@@ -28,9 +28,17 @@ pub(super) fn block_bytes(stat: &Stat) -> u64 {
     }
 }
 
+/// Writes words from the start of a structure on, as far as it has space for whole ones. Not byte
+/// by byte: every stat(2) does this.
+pub(super) fn put_words(bytes: &mut [u8], words: impl IntoIterator<Item = u64>) {
+    for (to, word) in bytes.chunks_exact_mut(size_of::<u64>()).zip(words) {
+        to.copy_from_slice(&word.to_le_bytes());
+    }
+}
+
 fn stat_bytes(stat: &Stat) -> [u8; STAT_BYTES] {
-    let time =
-        |time: Time| [time.0.div_euclid(NS_PER_S) as u64, time.0.rem_euclid(NS_PER_S) as u64];
+    let seconds = |time: Time| time.0.div_euclid(NS_PER_S) as u64;
+    let nanoseconds = |time: Time| time.0.rem_euclid(NS_PER_S) as u64;
     let both = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
     let fields = [
         stat.device,
@@ -42,11 +50,15 @@ fn stat_bytes(stat: &Stat) -> [u8; STAT_BYTES] {
         stat.size.0,
         block_bytes(stat),
         stat.blocks,
+        seconds(stat.atime),
+        nanoseconds(stat.atime),
+        seconds(stat.mtime),
+        nanoseconds(stat.mtime),
+        seconds(stat.ctime),
+        nanoseconds(stat.ctime),
     ];
-    let times = [stat.atime, stat.mtime, stat.ctime].into_iter().flat_map(time);
     let mut bytes = [0; STAT_BYTES];
-    let words = fields.into_iter().chain(times).flat_map(u64::to_le_bytes);
-    bytes.iter_mut().zip(words).for_each(|(to, from)| *to = from);
+    put_words(&mut bytes, fields);
     bytes
 }
 
@@ -287,10 +299,7 @@ fn statfs_bytes(figures: &FileSystemFigures) -> [u8; 120] {
         BLOCK_BYTES,
     ];
     let mut bytes = [0; 120];
-    bytes
-        .iter_mut()
-        .zip(words.into_iter().flat_map(u64::to_le_bytes))
-        .for_each(|(to, from)| *to = from);
+    put_words(&mut bytes, words);
     bytes
 }
 

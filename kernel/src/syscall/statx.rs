@@ -1,7 +1,7 @@
 //! The system call statx(2).
 
 use super::arguments::{only, stat_at, store};
-use super::attributes::block_bytes;
+use super::attributes::{block_bytes, put_words};
 use crate::file::{Caller, Fd, Stat};
 use crate::mem::UserAddr;
 use foundation::Errno;
@@ -55,8 +55,7 @@ fn statx_bytes(stat: &Stat) -> [u8; STATX_BYTES] {
     let times = [stat.atime, Time(0), stat.ctime, stat.mtime].into_iter().flat_map(time);
     let devices = [both(major, minor), both(device_major, device_minor)];
     let mut bytes = [0; STATX_BYTES];
-    let words = fields.into_iter().chain(times).chain(devices).flat_map(u64::to_le_bytes);
-    bytes.iter_mut().zip(words).for_each(|(to, from)| *to = from);
+    put_words(&mut bytes, fields.into_iter().chain(times).chain(devices));
     bytes
 }
 

@@ -71,7 +71,8 @@ impl Resolution {
         if path.len() > MAX_PATH {
             return Err(Errno::ENAMETOOLONG);
         }
-        let done = fallible::to_vec(base)?;
+        let mut done = fallible::with_capacity(base.len() + 1 + path.len())?;
+        done.extend_from_slice(base);
         let mut resolution = Self { done, left: Vec::new(), next: 0, links: 0, directory: false };
         resolution.prepend(path, b"")?;
         resolution.directory = wants_directory(path);

@@ -142,7 +142,8 @@ operations! {
         handle: Handle,
     } -> Nothing;
 
-    /// Returns the attributes of a file. For a snapshot: its file's attributes when it was taken.
+    /// Returns the attributes of a file. For a snapshot: its file's size and version when it was
+    /// taken, and the other attributes of then or of now.
     4 GetAttr {
         /// An open file, a directory or a snapshot.
         handle: Handle,

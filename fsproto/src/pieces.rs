@@ -57,8 +57,16 @@ impl<'a, T: Field> Records<'a, T> {
 
 impl<T: Field> Iterator for Records<'_, T> {
     type Item = T;
+    #[inline]
     fn next(&mut self) -> Option<T> {
         T::get(&mut self.reader).ok()
+    }
+
+    /// All records decode: they consist of numbers.
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let records = self.reader.remaining() / T::BYTES;
+        (records, Some(records))
     }
 }
 

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use foundation::{Errno, PAGE_BYTES};
-use fsproto::{HEADER_BYTES, MAX_PAYLOAD};
+use fsproto::{HEADER_BYTES, Hole, MAX_PAYLOAD};
 
 /// A page-aligned page.
 #[repr(C, align(4096))]
@@ -25,6 +25,13 @@ pub(crate) fn zeros(length: usize) -> Result<Vec<u8>, Errno> {
 pub(crate) fn push<T>(list: &mut Vec<T>, item: T) -> Result<(), Errno> {
     list.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
     list.push(item);
+    Ok(())
+}
+
+/// Appends a list of holes to a payload.
+pub(crate) fn put_holes(payload: &mut Vec<u8>, holes: &[Hole]) -> Result<(), Errno> {
+    payload.try_reserve(holes.len() * Hole::BYTES).map_err(|_| Errno::ENOMEM)?;
+    holes.iter().for_each(|hole| payload.extend_from_slice(&hole.to_bytes()));
     Ok(())
 }
 

@@ -20,6 +20,7 @@ use fsproto::{
     Tag, Welcome, Write, WriteFlags, error_reply, grant, is_direct, mark_direct,
 };
 
+use crate::buffer::put_holes;
 use crate::reply::{Reply, op_of, opened_by, plain, refuse, tag_of, walked, with_payload};
 use crate::server::{FileServer, Payload, Replenish};
 use crate::session::{ClientLimits, Kind, Session, check_pieces};
@@ -343,7 +344,8 @@ fn on_handle<'a>(
         Request::ListHoles(request) => {
             session.check(request.handle)?;
             let (listed, holes) = server.list_holes(request)?;
-            let bytes = holes.iter().flat_map(|hole| hole.to_bytes()).collect();
+            let mut bytes = Vec::new();
+            put_holes(&mut bytes, &holes)?;
             Ok(with_payload::<ListHoles>(tag, &listed, Payload::owned(bytes)))
         }
         Request::Allocate(request) => {

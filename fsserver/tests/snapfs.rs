@@ -34,6 +34,7 @@ tests! { rules:
     c10_gone_on_close,
     c10_gone_with_the_session,
     c11_ordered_a_page_in_takes_what_was_rescued,
+    r10_a_snapshot_of_a_new_file_costs_no_message,
     c9_a_page_in_of_many_runs_takes_two_messages,
     c11_a_change_that_cannot_be_rescued_is_not_made,
     c11_where_the_base_does_not_copy_the_wrapper_does,

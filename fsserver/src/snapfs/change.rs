@@ -9,7 +9,7 @@ use fsproto::{
     Written,
 };
 
-use super::files::{File, PAGE};
+use super::file::{File, PAGE};
 use super::rescue_map::LiveRun;
 use super::{Snapfs, mutants};
 use crate::attributes::MAX_FILE_BYTES;
@@ -182,15 +182,20 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         bytes: Range<u64>,
         written: Result<Written, Errno>,
     ) -> Result<Written, Errno> {
-        let file = self.files.get_mut(id)?;
+        let mut file = self.files.get_mut(id)?;
         let before = file.bytes;
+        if file.has_few_holes_left() {
+            self.files.keep_many_holes(id);
+            file = self.files.get_mut(id)?;
+        }
         match written {
             Ok(written)
                 if written.length <= ByteCount(bytes.end - bytes.start)
                     && written.offset == FileOffset(bytes.start) =>
             {
                 if let Some((size, _)) = before {
-                    file.resized(size, written.size.max(ByteCount(size)).0);
+                    // A gap behind the end; the rest is stored.
+                    file.resized(size, bytes.start.max(size));
                 }
                 file.stored(bytes);
                 file.attr = None;

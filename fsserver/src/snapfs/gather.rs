@@ -8,7 +8,7 @@ use core::ops::Range;
 use foundation::{ByteCount, Errno, PAGE_BYTES, SnapshotOffset};
 use fsproto::{Features, Handle};
 
-use super::files::PAGE;
+use super::file::PAGE;
 use super::rescue_map::Source;
 use super::snapshot::SnapshotRecord;
 use super::{Snapfs, mutants};

@@ -40,7 +40,7 @@ impl Holes {
 
     /// Removes pages, which hold data now.
     pub fn remove(&mut self, pages: Range<u64>) {
-        if pages.is_empty() {
+        if pages.is_empty() || self.ranges.is_empty() {
             return;
         }
         if let Some((&begin, end)) = self.ranges.range_mut(..pages.start).next_back()
@@ -68,6 +68,12 @@ impl Holes {
         if pages.is_empty() {
             return;
         }
+        if self.ranges.last_key_value().is_none_or(|(_, &end)| end < pages.start) {
+            // As a list of holes comes, and as a file grows.
+            self.pages += pages.end - pages.start;
+            self.ranges.insert(pages.start, pages.end);
+            return;
+        }
         self.remove(pages.clone());
         self.pages += pages.end - pages.start;
         let mut whole = pages;
@@ -81,6 +87,16 @@ impl Holes {
             whole.end = end;
         }
         self.ranges.insert(whole.start, whole.end);
+    }
+
+    /// The parts of the ranges that lie in some pages, in order.
+    pub fn within(&self, pages: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+        let around = self.ranges.range(..=pages.start).next_back();
+        let around = around.filter(|&(_, &end)| end > pages.start);
+        let first = around.map_or(pages.start, |(&begin, _)| begin);
+        let ranges = self.ranges.range(first..pages.end.max(first));
+        let within = move |(&begin, &end): (&u64, &u64)| begin.max(pages.start)..end.min(pages.end);
+        ranges.map(within).filter(|range| !range.is_empty())
     }
 
     /// Splits a range into runs, each all hole (`true`) or all data.
@@ -154,6 +170,9 @@ mod tests {
                 assert_eq!(holes.data_pages(part.clone()), data(part.clone()));
                 assert_eq!(holes.data_pages_at_most(part.clone()), PageCount(data(part)));
             }
+            let part = a.min(b)..a.max(b);
+            let holes_of_runs = holes.runs(part.clone()).filter(|(_, is_hole)| *is_hole);
+            assert!(holes.within(part).eq(holes_of_runs.map(|(run, _)| run)));
             let runs: Vec<_> = holes.runs(0..64).collect();
             let spread: Vec<bool> =
                 runs.iter().flat_map(|(run, hole)| run.clone().map(move |_| *hole)).collect();

@@ -56,6 +56,7 @@ mod clone;
 mod copy;
 mod coverage;
 mod deleted;
+mod file;
 mod files;
 mod gather;
 mod handles;

@@ -11,7 +11,7 @@ use fsproto::{Close, FileId, GetAttr, Handle, OpenFlags, Path, Stat};
 
 use super::Snapfs;
 use super::change::Change;
-use super::files::PAGE;
+use super::file::PAGE;
 use super::handles::Opened;
 use super::pieces::Step;
 use super::rescue_map::Source;

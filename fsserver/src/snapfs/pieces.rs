@@ -11,7 +11,7 @@ use fsproto::{
 
 use super::change::{Change, pages_of, range_of};
 use super::copy::Position;
-use super::files::{File, PAGE};
+use super::file::{File, PAGE};
 use super::rescue_map::Source;
 use super::snapshot::SnapshotRecord;
 use super::{Snapfs, mutants};
@@ -306,7 +306,9 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
     ) {
         let (Ok(file), Some((size, version))) = (self.files.get_mut(id), now) else { return };
         if let Some((before, _)) = file.bytes {
-            file.resized(before, size.max(before));
+            // A gap between the end and what a step stores is a hole.
+            let end = if matches!(step, Step::Punch) { size } else { bytes.start };
+            file.resized(before, end.max(before));
         }
         match step {
             Step::Elide => {}

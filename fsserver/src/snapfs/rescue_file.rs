@@ -14,7 +14,7 @@ use core::ops::Range;
 use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::{Allocate, AllocateMode, Close, Handle};
 
-use super::files::PAGE;
+use super::file::PAGE;
 use super::hidden::{HiddenName, HiddenNames};
 use super::rescue_map::Epoch;
 use crate::attributes::MAX_FILE_BYTES;

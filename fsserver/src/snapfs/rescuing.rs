@@ -26,7 +26,8 @@ use fsproto::{Features, FileId};
 
 use super::Limits;
 use super::copy::{Copier, Position, copy_through};
-use super::files::{Files, PAGE};
+use super::file::PAGE;
+use super::files::Files;
 use super::hidden::HiddenNames;
 use super::mutants;
 use super::rescue_file::{Placement, RescueFile};

@@ -10,12 +10,12 @@ use fsproto::{
 };
 
 use super::change::pages_of;
-use super::files::PAGE;
+use super::file::PAGE;
 use super::gather::read_parts;
 use super::handles::Opened;
 use super::rescue_map::{Epoch, Source};
 use super::{Limits, Snapfs, mutants};
-use crate::buffer::{push, zeros};
+use crate::buffer::{push, put_holes, zeros};
 use crate::connection::Connection;
 use crate::server::{Clock, Payload};
 
@@ -30,7 +30,7 @@ pub(super) struct SnapshotRecord {
     /// Its bytes, as offsets in the file.
     pub bytes: Range<u64>,
     pub epoch: Epoch,
-    /// The file's attributes when it was taken; not known of a snapshot that a write returned.
+    /// The file's attributes when it was taken; not known if the file was written just before.
     pub attr: Option<Attr>,
     /// The file's length and version when it was taken.
     pub at: (u64, Version),
@@ -75,12 +75,12 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         request: &Snapshot,
     ) -> Result<(Snapshotted, Payload<'static>), Errno> {
         let (base, id) = self.handles.regular(request.handle, OpenFlags::READ)?;
-        let attr = self.base_attr(id)?;
-        let length = request.length.0.min(attr.size.0.saturating_sub(request.offset.0));
+        let (size, version) = self.size_and_version(id)?;
+        let length = request.length.0.min(size.saturating_sub(request.offset.0));
         let mut reply = Snapshotted {
             length: ByteCount(length),
             file: id,
-            version: attr.version,
+            version,
             holes_end: SnapshotOffset(length),
             ..Snapshotted::default()
         };
@@ -102,17 +102,13 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         let leading = bytes.start..bytes.start + fragments.leading;
         let mut payload =
             self.live_bytes(base, &[leading, bytes.end - fragments.trailing..bytes.end])?;
-        let attr = self.shown(attr);
+        let attr = self.files.get(id)?.attr.map(|attr| self.shown(attr));
         self.accessed(id);
-        reply.handle = self.register(SnapshotRecord {
-            file: id,
-            bytes: bytes.clone(),
-            epoch: 0,
-            at: (attr.size.0, attr.version),
-            attr: Some(attr),
-        })?;
+        let record =
+            SnapshotRecord { file: id, bytes: bytes.clone(), epoch: 0, at: (size, version), attr };
+        reply.handle = self.register(record)?;
         let holes = self.first_holes(id, &bytes, &mut reply)?;
-        payload.extend(holes.iter().flat_map(Hole::to_bytes));
+        put_holes(&mut payload, &holes)?;
         Ok((reply, Payload::owned(payload)))
     }
 
@@ -215,8 +211,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         reply: &mut Snapshotted,
     ) -> Result<Vec<Hole>, Errno> {
         let holes = self.files.get(id)?.holes.as_ref().ok_or(Errno::EIO)?;
-        let runs = holes.runs(pages_of(bytes)).filter(|(_, is_hole)| *is_hole).map(|(run, _)| run);
-        let (list, end) = holes_within(runs, bytes);
+        let (list, end) = holes_within(holes.within(pages_of(bytes)), bytes);
         reply.holes = list.len() as u32;
         reply.holes_end = SnapshotOffset(end - bytes.start);
         Ok(list)
@@ -296,6 +291,9 @@ fn holes_within(runs: impl Iterator<Item = Range<u64>>, bytes: &Range<u64>) -> (
         let end = (run.end * PAGE).min(bytes.end);
         if list.len() == MAX_HOLES {
             return (list, begin);
+        }
+        if list.is_empty() {
+            list.reserve_exact(MAX_HOLES);
         }
         list.push(Hole { offset: begin - bytes.start, length: ByteCount(end - begin) });
     }

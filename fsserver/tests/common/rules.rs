@@ -452,6 +452,31 @@ pub fn c9_a_page_in_of_many_runs_takes_two_messages() {
     }
 }
 
+/// The base is asked neither for the holes of a file that was empty when it was opened, nor for the
+/// attributes of one that was written.
+pub fn r10_a_snapshot_of_a_new_file_costs_no_message() {
+    let mut tower = Tower::new(500);
+    let handle = tower.files.create("file", &[]);
+    tower.files.truncate(handle, 1000 * PAGE).unwrap();
+    let mut expected = Vec::new();
+    for island in 0..20 {
+        expected.push(Hole { offset: island * 50 * PAGE, length: ByteCount(49 * PAGE) });
+        tower.files.write(handle, (50 * island + 49) * PAGE, &[1; P]).unwrap();
+    }
+    // Behind the end: the gap is a hole, too.
+    tower.files.write(handle, 1010 * PAGE + 5, &[1]).unwrap();
+    expected.push(Hole { offset: 1000 * PAGE, length: ByteCount(10 * PAGE) });
+    // How much space the base has is known.
+    tower.files.store();
+    let messages = tower.wire.total();
+    let taken = tower.files.snapshot(handle, 0, 1010 * PAGE).unwrap();
+    assert_eq!(tower.wire.total(), messages);
+    assert_eq!(taken.holes, expected);
+    assert_eq!(tower.figures().reserved_pages, 20);
+    let version = tower.files.attr(handle).unwrap().version;
+    assert_eq!(taken.reply.version, version);
+}
+
 pub fn c11_a_change_that_cannot_be_rescued_is_not_made() {
     let (mut tower, handle, bytes) = with_file(100, 8);
     let taken = tower.files.snapshot(handle, 0, u64::MAX).unwrap();

@@ -43,10 +43,11 @@ impl SnapshotReply {
         } else {
             SnapshotSource::Untrusted
         };
-        let parts = Parts::parse(reply, payload);
+        let mut parts = Parts::parse(reply, payload);
         // Created before the checks: from here on, dropping it closes the handle.
         let snapshot = (reply.handle != Handle::NONE).then(|| {
-            let holes = parts.as_ref().map(|parts| parts.holes.clone()).unwrap_or_default();
+            let holes = parts.as_mut().map(|parts| core::mem::take(&mut parts.holes));
+            let holes = holes.unwrap_or_default();
             let pager: Arc<dyn Pager> = file.mount.session().clone();
             let (length, holes_end) = (reply.length, reply.holes_end);
             Snapshot::new(pager, reply.handle, length, source, holes, holes_end)

@@ -166,6 +166,8 @@ mutants! {
     ForkLeavesWritable = "fork-leaves-writable",
     /// A8: a fork leaves stores possible to pages whose tables are shared.
     ShareWritable = "share-writable",
+    /// A8: stores become possible to pages around one although others hold their frames.
+    StoresAroundShared = "stores-around-shared",
     /// A8: unmapping a page empties its entry in a table that others share.
     UnmapShared = "unmap-shared",
     /// Q2: modified pages are dropped as if they were clean.

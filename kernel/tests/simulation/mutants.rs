@@ -52,6 +52,7 @@ const FOUND: &[Mutant] = &[
     Mutant::ForkLeavesWritable,
     Mutant::ShareWritable,
     Mutant::UnmapShared,
+    Mutant::StoresAroundShared,
     Mutant::EvictPrivate,
     Mutant::SwapWrongSlot,
     Mutant::SwapMappedShared,

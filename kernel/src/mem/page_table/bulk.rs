@@ -5,6 +5,7 @@
 use super::{
     ENTRIES, Entry, EntryFlags, Flush, Held, LEVELS, PageTable, Table, USER_TABLE,
     entry::ADDRESS_BITS,
+    mutants,
     shared::{Locks, entry_below, has_sharers, own, try_own},
     walk::{
         find_leaf, index, make_leaf, next_entry, overlap, own_cell, owned, span, table_at, visit,
@@ -13,11 +14,16 @@ use super::{
 };
 use crate::mem::{Frame, OutOfMemory, Page, PageRange, PhysAddr, frame, slot::SwapSlot};
 use core::sync::atomic::{AtomicU64, Ordering};
+use foundation::PageCount;
 
 /// Pages that [`PageTable::used_around`] looks at, and of these, how many it skips at once where
 /// nothing is mapped.
 const USED_PAGES: usize = 64;
 const USED_GROUP: usize = 8;
+
+/// Pages that [`PageTable::allow_stores_around`] looks at: those of two cache lines of entries.
+const STORES_AROUND: u64 = 16;
+const PRIVATE_PAGE: EntryFlags = EntryFlags::PRIVATE.union(EntryFlags::PRESENT);
 
 /// Maps adjacent pages, walking the tables once for all in the same lowest table.
 pub struct Filler<'a> {
@@ -100,6 +106,21 @@ impl PageTable {
             }
         }
         used
+    }
+
+    /// Allows stores to private pages of a range around a page, where nobody else holds their
+    /// frames. Such pages lose their other owners together, and each would fault. Access grows, so
+    /// no translation is stale.
+    pub fn allow_stores_around(&mut self, page: Page, range: PageRange) {
+        let group = Page(page.0 - page.0 % STORES_AROUND);
+        let around = PageRange::new(group, PageCount(STORES_AROUND)).intersect(range);
+        visit_owned_cells(self.root(), around, &mut |_, cell| {
+            let entry = Entry(cell.load(Ordering::Relaxed));
+            let is_private = entry.flags() & (PRIVATE_PAGE | EntryFlags::SWAPPED) == PRIVATE_PAGE;
+            if is_private && (!entry.is_shared() || mutants::stores_around_shared()) {
+                cell.fetch_or(EntryFlags::WRITE.bits(), Ordering::Relaxed);
+            }
+        });
     }
 
     /// Makes the entries of adjacent pages from the range's start on read-only, up to the first

@@ -37,8 +37,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use foundation::PageCount;
 use shared::entry_below;
 use walk::{
-    change, clear, find_leaf, index, own_cell, owned, span, table_at, visit, visit_frames_in,
-    visit_owned_cells,
+    change, clear, each_table, find_leaf, free_table, index, own_cell, owned, span, table_at,
+    visit, visit_frames_in, visit_owned_cells,
 };
 
 /// Entries of a table.
@@ -195,6 +195,19 @@ impl PageTable {
 }
 
 impl PageTable {
+    /// Empties tables that no thread uses any more, and of which only pages of `ranges`, ascending,
+    /// have anything. Does nothing where there are other tables as well, which have become empty.
+    pub fn dismantle<T: Iterator<Item = PageRange>>(&mut self, ranges: impl Fn() -> T) {
+        mmu::forget(self.root());
+        let root = table_at(self.root());
+        let mut tables = 0;
+        each_table(root, LEVELS, 0, &mut ranges().peekable(), &mut |_, _| tables += 1);
+        if tables == self.tables.pages() {
+            each_table(root, LEVELS, 0, &mut ranges().peekable(), &mut free_table);
+            self.tables.remove(tables);
+        }
+    }
+
     /// Empties the entries of a range in a table that no thread uses any more.
     pub fn abandon(&mut self, range: PageRange) {
         mmu::forget(self.root());

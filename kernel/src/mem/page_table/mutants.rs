@@ -6,6 +6,8 @@ foundation::mutant_switches! {
     pub(super),
     /// A8: a fork leaves stores possible to pages whose tables are shared.
     share_writable: ShareWritable;
+    /// A8: stores become possible to pages around one although others hold their frames.
+    stores_around_shared: StoresAroundShared;
     /// A8: unmapping a page empties its entry in a table that others share.
     unmap_shared: UnmapShared;
 }

@@ -26,7 +26,7 @@ use super::{
     Entry, EntryFlags, Flush, LEVELS, PageTable, Table, USER_TABLE,
     entry::ADDRESS_BITS,
     mutants,
-    walk::{make_upper, overlap, owned, span, table_at, visit_uppers},
+    walk::{make_upper, owned, span, table_at, visit_uppers},
 };
 use crate::mem::{OutOfMemory, Page, PageRange, PhysAddr, frame, mmu, slot::SwapSlot};
 use crate::sync::{Mutex, rank};
@@ -51,7 +51,8 @@ pub(super) fn has_sharers(upper: &AtomicU64) -> bool {
 #[inline]
 pub(super) fn entry_below(upper: u64, entry: u64) -> Entry {
     if is_shared(upper) {
-        Entry(entry & !WRITE | EntryFlags::SHARED_TABLE.bits())
+        let withheld = if mutants::share_writable() { 0 } else { WRITE };
+        Entry(entry & !withheld | EntryFlags::SHARED_TABLE.bits())
     } else {
         Entry(entry)
     }
@@ -159,26 +160,34 @@ pub(super) fn leave(upper: &AtomicU64) -> bool {
     true
 }
 
+/// The pages of all lowest tables that have pages of a range.
+fn whole_tables(range: PageRange) -> PageRange {
+    let size = span(2);
+    let (start, end) = (range.start.0 / size * size, range.end.0.next_multiple_of(size));
+    PageRange { start: Page(start), end: Page(end) }
+}
+
 impl PageTable {
-    /// Shares those lowest tables that a range covers as a whole and that `may_share` accepts by
-    /// their pages with `other`, which has nothing there. Adds to `stale` the translations that may
-    /// have been writable and are not any more.
+    /// Shares lowest tables with `other`, which has nothing there: those that have pages of
+    /// `range`, lie in `within` as a whole, and are accepted by `may_share`, which gets their pages.
+    /// Adds to `stale` the translations that may have been writable and are not any more. Returns
+    /// the end of the pages that were looked at.
     pub fn share_tables(
         &mut self,
         range: PageRange,
+        within: PageRange,
         other: &mut Self,
         mut may_share: impl FnMut(PageRange) -> bool,
         stale: &mut Flush,
-    ) -> Result<(), OutOfMemory> {
-        let mut result = Ok(());
+    ) -> Result<Page, OutOfMemory> {
+        let (mut result, range) = (Ok(()), whole_tables(range));
         visit_uppers(table_at(self.root()), LEVELS, 0, range, &mut |base, upper| {
             let pages = PageRange { start: Page(base), end: Page(base + span(2)) };
-            let is_whole = overlap(1, base, range).len() as u64 == span(2);
-            if result.is_ok() && is_whole && may_share(pages) {
+            if result.is_ok() && pages.intersect(within) == pages && may_share(pages) {
                 result = other.share_table(pages, upper, stale);
             }
         });
-        result
+        result.map(|()| range.end)
     }
 
     /// Shares the lowest table of these pages that another space's cell refers to.
@@ -198,7 +207,7 @@ impl PageTable {
         self.tables.add();
         let entry = upper.load(Ordering::Relaxed);
         frame::retain(PhysAddr(entry & ADDRESS_BITS));
-        let shared = if mutants::share_writable() { entry } else { entry & !WRITE };
+        let shared = entry & !WRITE;
         ours.store(shared & !EntryFlags::ACCESSED.bits(), Ordering::Relaxed);
         if shared != entry {
             upper.store(shared, Ordering::Relaxed);

@@ -9,6 +9,7 @@ use super::{
 use crate::mem::account::PageTally;
 use crate::mem::{Claim, Frame, OutOfMemory, Page, PageRange, PhysAddr, phys::phys_to_virt};
 use core::{
+    iter::Peekable,
     ops::Range,
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -369,4 +370,44 @@ pub(super) fn clear(
             }
         }
     });
+}
+
+/// Calls `look` for each cell below a table of `level`, 2 at least, that refers to a table which has
+/// pages of `ranges`, ascending: for those of lower tables first. `look` also gets the cell's level.
+/// Takes the ranges that lie below the table.
+pub(super) fn each_table(
+    table: &Table,
+    level: u32,
+    base: u64,
+    ranges: &mut Peekable<impl Iterator<Item = PageRange>>,
+    look: &mut impl FnMut(&AtomicU64, u32),
+) {
+    let end = base + span(level + 1);
+    while let Some(range) = ranges.peek().filter(|range| range.start.0 < end) {
+        let cell = &table[index(range.start.0, level)];
+        let child_end = (range.start.0 / span(level) + 1) * span(level);
+        let entry = cell.load(Ordering::Relaxed);
+        if entry != 0 {
+            if level > 2 {
+                let child = table_at(PhysAddr(entry & ADDRESS_BITS));
+                each_table(child, level - 1, child_end - span(level), ranges, look);
+            }
+            look(cell, level);
+        }
+        while ranges.next_if(|range| range.end.0 <= child_end).is_some() {}
+        if let Some(range) = ranges.peek_mut() {
+            range.start = range.start.max(Page(child_end));
+        }
+    }
+}
+
+/// Frees the table that a cell of `level` refers to. One of level 1 is emptied first; others have
+/// nothing.
+pub(super) fn free_table(cell: &AtomicU64, level: u32) {
+    let entry = cell.load(Ordering::Relaxed);
+    if level == 2 && !(is_shared(entry) && leave(cell)) {
+        let table = table_at(PhysAddr(entry & ADDRESS_BITS));
+        for_each_entry(table, 0..ENTRIES, |_, _, entry| drop(owned(entry)));
+    }
+    drop(owned(cell.swap(0, Ordering::Relaxed)));
 }

@@ -55,7 +55,7 @@ impl SpaceState {
                 if matches!(region.backing, Backing::Shared { .. }) {
                     return self.store_to_shared(page);
                 }
-                self.make_private(request, entry, base_flags(prot))?;
+                self.make_private(request, entry, (range, base_flags(prot)))?;
             }
             return Ok(Resolution::Done);
         }

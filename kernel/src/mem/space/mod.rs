@@ -467,15 +467,27 @@ impl SpaceState {
                 !region.touched || region.on_fork.is_empty() && !is_in_place(region)
             })
         };
-        self.table.share_tables(part, &mut child.table, may_share, flush)?;
+        let mut next = part.start;
         for (own, region) in regions.overlapping(part) {
-            if region.touched && region.on_fork.is_empty() {
-                let in_place = is_in_place(region);
-                let sharing =
-                    if in_place { ForkSharing::InPlace } else { ForkSharing::CopyOnWrite };
-                self.table.share(own.intersect(part), &mut child.table, sharing, flush)?;
+            if !region.touched || !region.on_fork.is_empty() {
+                continue;
             }
+            let (range, theirs) = (own.intersect(part), &mut child.table);
+            let rest = PageRange { start: range.start.max(next), end: range.end };
+            if !rest.is_empty() {
+                next = self.table.share_tables(rest, part, theirs, may_share, flush)?;
+            }
+            let in_place = is_in_place(region);
+            let sharing = if in_place { ForkSharing::InPlace } else { ForkSharing::CopyOnWrite };
+            self.table.share(range, theirs, sharing, flush)?;
         }
         Ok(())
+    }
+}
+
+impl Drop for SpaceState {
+    fn drop(&mut self) {
+        let touched = || self.regions.iter().filter(|(_, region)| region.touched);
+        self.table.dismantle(|| touched().map(|(range, _)| range));
     }
 }

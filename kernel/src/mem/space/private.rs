@@ -8,7 +8,7 @@ use super::{
     resolution::{Coverage, PageRequest},
 };
 use crate::mem::{
-    Backing, Frame, Page, Prot,
+    Backing, Frame, Page, PageRange, Prot,
     page_table::{Entry, EntryFlags, Flush},
 };
 use foundation::PageCount;
@@ -16,19 +16,20 @@ use foundation::counter::Counter;
 
 impl SpaceState {
     /// Makes a page private and writable, for a store to an entry that is not writable in a region
-    /// that is. `flags` are the region's.
+    /// that is. `range` and `flags` are the region's.
     #[inline]
     pub(super) fn make_private(
         &mut self,
         request: &PageRequest<'_>,
         entry: Entry,
-        flags: EntryFlags,
+        (range, flags): (PageRange, EntryFlags),
     ) -> Result<(), FaultError> {
         debug_assert!(request.stores() && !entry.is_swapped() && !entry.has(EntryFlags::WRITE));
         let page = request.page;
         if !entry.is_shared() || mutants::store_shared() && !entry.is_zero_page() {
             // A sole owner need not copy. Access grows, so no translation is stale.
             self.table.set_flags(page, flags | PRIVATE_WRITABLE);
+            self.table.allow_stores_around(page, range);
         } else {
             let claim = self.table.claim;
             let copy = match request.coverage {

@@ -74,6 +74,22 @@ fn a8_the_last_owner_takes_a_table_back() {
 }
 
 #[test]
+fn a8_pages_without_other_owners_become_writable_together() {
+    let _alone = host::exclusive();
+    let parent = filled();
+    let child = parent.fork().unwrap();
+    let first = FIRST + 16;
+    (first..first + 16).filter(|page| page % 4 > 0).for_each(|page| store(&child, at(page), 1));
+    store(&parent, at(first + 1), 2);
+    let writable = |page| has(&parent, page, page_table::EntryFlags::WRITE);
+    (first..first + 16).for_each(|page| assert_eq!(writable(page), page % 4 > 0, "{page}"));
+    assert!(!writable(first + 16));
+    (first..first + 16).for_each(|page| store(&parent, at(page), 3));
+    assert_eq!(load(&child, at(first)), first as u8);
+    assert_eq!(parent.counters.get(Counter::PagesCow), 4);
+}
+
+#[test]
 fn a8_a_table_is_owned_where_no_frame_is_left() {
     let _alone = host::exclusive();
     let before = frame::stats();

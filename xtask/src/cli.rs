@@ -244,6 +244,13 @@ pub struct ForeignArgs {
     pub profit: bool,
 }
 
+/// A kernel that Sloth is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Peer {
+    /// Linux with a minimal FUSE server, in the best way of each row.
+    Linux,
+}
+
 /// Options of `cargo xtask bench`.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
@@ -253,6 +260,11 @@ pub struct BenchArgs {
     /// old and ratio, too.
     #[arg(long)]
     pub json: bool,
+    /// Measure another kernel on the same machine, too, in place of the figures that were measured
+    /// once: the distribution's, from its package. The first time takes many minutes; the figures
+    /// are kept below `target/peer`.
+    #[arg(long, value_enum)]
+    pub peer: Option<Peer>,
     /// Keep the figures in a file, as JSON, with the commit and the machine.
     #[arg(long, value_name = "FILE")]
     pub save: Option<PathBuf>,

@@ -42,27 +42,35 @@ impl Packages {
         if unpacked.exists() {
             return Ok(unpacked);
         }
-        say!("downloading the package {package}");
-        let mut download = Command::new("apt-get");
-        download.args(SOON).args(["download", package]).current_dir(&self.archives);
-        process::check(&mut download)?;
-        let is_wanted = |path: &PathBuf| {
-            path.file_name()
-                .and_then(|name| name.to_str())
-                .is_some_and(|name| name.starts_with(&format!("{package}_")))
-        };
-        let files = fs::read_dir(&self.archives).map_err(|error| error.to_string())?;
-        let file = files
-            .flatten()
-            .map(|entry| entry.path())
-            .find(is_wanted)
-            .ok_or("apt-get downloaded no such file")?;
+        let file = self.download(package)?;
         // Unpacked under another name first, so that the folder is complete once it exists.
         let unfinished = unpacked.with_extension("unfinished");
         let _ = fs::remove_dir_all(&unfinished);
         process::check(Command::new("dpkg-deb").arg("-x").args([&file, &unfinished]))?;
         fs::rename(&unfinished, &unpacked).map_err(|error| error.to_string())?;
         Ok(unpacked)
+    }
+
+    /// Downloads a package, unless that has been done. Returns its file.
+    pub fn download(&self, package: &str) -> Result<PathBuf, String> {
+        if let Some(file) = self.downloaded(package)? {
+            return Ok(file);
+        }
+        say!("downloading the package {package}");
+        let mut download = Command::new("apt-get");
+        download.args(SOON).args(["download", package]).current_dir(&self.archives);
+        process::check(&mut download)?;
+        self.downloaded(package)?.ok_or_else(|| "apt-get downloaded no such file".to_owned())
+    }
+
+    fn downloaded(&self, package: &str) -> Result<Option<PathBuf>, String> {
+        let is_wanted = |path: &PathBuf| {
+            path.file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(|name| name.starts_with(&format!("{package}_")))
+        };
+        let files = fs::read_dir(&self.archives).map_err(|error| error.to_string())?;
+        Ok(files.flatten().map(|entry| entry.path()).find(is_wanted))
     }
 
     /// A file of a package, which is downloaded if necessary.

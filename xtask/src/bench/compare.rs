@@ -156,7 +156,7 @@ mod tests {
     fn the_json_has_the_older_figure_and_the_ratio() {
         let new = figures(&[("a", 3.0), ("b", 1.0)]);
         let comparison = compare(&[("a", 2.0)], &[("a", 3.0), ("b", 1.0)], 2.0);
-        let rows: Value = serde_json::from_str(&as_json(&new, Some(&comparison))).unwrap();
+        let rows: Value = serde_json::from_str(&as_json(&new, None, Some(&comparison))).unwrap();
         assert_eq!((&rows[0]["old"], &rows[0]["ratio"]), (&json!(2), &json!(1.5)));
         assert_eq!((&rows[1]["old"], &rows[1]["ratio"]), (&Value::Null, &Value::Null));
     }

@@ -5,6 +5,7 @@
 //! unit` to the log. The report adds the targets.
 
 mod compare;
+pub mod peer;
 mod report;
 mod saved;
 mod targets;
@@ -16,8 +17,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use self::compare::Comparison;
+use self::peer::Peer;
 use self::saved::Saved;
-use crate::cli::{BenchArgs, Lazy};
+use crate::cli::{self, BenchArgs, Lazy};
 use crate::guest::addition::Addition;
 use crate::guest::{Guest, Variant};
 use crate::interrupts::Interrupts;
@@ -58,6 +60,10 @@ pub fn bench(paths: &Paths, arguments: &BenchArgs) -> Result<u8> {
     let toolchain = setup::ensure(paths)?;
     let guest = guest::build(paths, &toolchain, Variant::Normal)?;
     let interrupts = Interrupts::listen()?;
+    let peer = match arguments.peer {
+        Some(cli::Peer::Linux) => Some(Peer::get(paths, &toolchain, &guest, &interrupts)?),
+        None => None,
+    };
     say!("measuring (this takes a while)");
     let mut runs = Vec::new();
     if BOOT.contains(filter) {
@@ -81,9 +87,9 @@ pub fn bench(paths: &Paths, arguments: &BenchArgs) -> Result<u8> {
     }
     let comparison = old.map(|old| Comparison::new(&old, &figures, arguments.tolerance));
     let report = match (&comparison, arguments.json) {
-        (None, false) => report::as_table(&figures),
+        (None, false) => report::as_table(&figures, peer.as_ref()),
         (Some(comparison), false) => comparison.as_table(),
-        (comparison, true) => report::as_json(&figures, comparison.as_ref()),
+        (comparison, true) => report::as_json(&figures, peer.as_ref(), comparison.as_ref()),
     };
     stdout().write_all(report.as_bytes())?;
     for run in &runs {

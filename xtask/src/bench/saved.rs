@@ -32,7 +32,7 @@ impl Saved {
 
     /// Writes the file.
     pub fn write(&self, file: &Path) -> Result<()> {
-        let rows: Value = serde_json::from_str(&as_json(&self.figures, None))?;
+        let rows: Value = serde_json::from_str(&as_json(&self.figures, None, None))?;
         let saved = json!({ "commit": self.commit, "machine": machine(), "rows": rows });
         fs::write(file, format!("{saved:#}\n"))
             .with_context(|| format!("cannot write {}", file.display()))
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn the_output_of_json_is_a_run_without_a_commit() {
-        let read = Saved::parse(&as_json(&run().figures, None)).unwrap();
+        let read = Saved::parse(&as_json(&run().figures, None, None)).unwrap();
         assert_eq!(read, Saved { commit: String::new(), ..run() });
     }
 

@@ -47,9 +47,13 @@ pub struct Guest {
 
 /// Prepares cargo to compile the guest's crates.
 pub fn cargo_for_guest(paths: &Paths, toolchain: &Toolchain, subcommand: &str) -> Command {
+    cargo_for(paths, toolchain, subcommand, &CRATES)
+}
+
+fn cargo_for(paths: &Paths, toolchain: &Toolchain, subcommand: &str, packages: &[&str]) -> Command {
     let mut command = cargo::command(paths, subcommand);
     command.args(["--target", GUEST_TARGET]);
-    for name in CRATES {
+    for name in packages {
         command.args(["--package", name]);
     }
     command.env_remove("RUSTFLAGS").env("CARGO_ENCODED_RUSTFLAGS", RUSTFLAGS.join("\x1f"));
@@ -112,6 +116,19 @@ pub fn build(paths: &Paths, toolchain: &Toolchain, variant: Variant) -> Result<G
         guest.kernel_symbols = symbols;
     }
     Ok(guest)
+}
+
+/// Builds the program that measures Linux. It runs there only, as programs for the guest do.
+pub fn build_peer(paths: &Paths, toolchain: &Toolchain) -> Result<PathBuf> {
+    const PEER: &str = "peer";
+    let mut command = cargo_for(paths, toolchain, "build", &[PEER]);
+    command.arg("--release");
+    let messages = cargo::artifacts(command, "the program that measures Linux")?;
+    let mut programs = messages.iter().filter_map(artifact).filter(|it| it.name == PEER);
+    let program = programs.next().context("cargo built no such program")?;
+    let folder = paths.work.join("guest");
+    std::fs::create_dir_all(&folder)?;
+    strip::cached(&program.file, &folder.join(PEER))
 }
 
 /// A program that cargo built.

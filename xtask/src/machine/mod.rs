@@ -93,6 +93,15 @@ pub const OTHER_LINES: usize = 1 << 16;
 pub enum Start {
     /// The loader for QEMU, with an initrd.
     Initrd(MachineFiles),
+    /// Linux in place of Sloth, with an initramfs.
+    Linux {
+        /// The kernel's file.
+        kernel: PathBuf,
+        /// The root file system.
+        initrd: File,
+        /// The kernel's command line.
+        command_line: String,
+    },
     /// A disk image, as a PC with a screen and a keyboard does.
     Image {
         /// The disk's contents.
@@ -109,7 +118,7 @@ impl Start {
     fn placed(&self) -> Option<&File> {
         match self {
             Self::Initrd(files) => Some(&files.placed),
-            Self::Image { .. } => None,
+            Self::Linux { .. } | Self::Image { .. } => None,
         }
     }
 
@@ -124,6 +133,14 @@ impl Start {
                 let initrd = path(&files.initrd).into();
                 let display = [text("-display"), text("none")];
                 Ok([&display[..], &[text("-kernel"), boot, text("-initrd"), initrd]].concat())
+            }
+            Self::Linux { kernel, initrd, command_line } => {
+                inherit(initrd)?;
+                let mut arguments = vec![text("-display"), text("none"), text("-kernel")];
+                arguments.push(kernel.clone().into_os_string());
+                arguments.extend([text("-initrd"), path(initrd).into()]);
+                arguments.extend([text("-append"), text(command_line)]);
+                Ok(arguments)
             }
             Self::Image { image, firmware, display } => {
                 inherit(image)?;

@@ -17,6 +17,7 @@ pub mod lock_checks;
 pub mod monitor;
 pub mod mutants;
 pub mod pc;
+pub mod peer;
 pub mod profile;
 pub mod qemu;
 pub mod results;
@@ -37,6 +38,7 @@ use self::console::ConsoleTest;
 use self::demo::DemoTest;
 use self::host::HostTest;
 use self::image::ImageTest;
+use self::peer::PeerTest;
 use self::qemu::QemuTest;
 use self::results::Results;
 use self::verdict::Verdict;
@@ -70,6 +72,8 @@ enum Test {
     /// QEMU's monitor.
     Monitor,
     Foreign(ForeignTest),
+    /// The program that measures Linux.
+    Peer(PeerTest),
     /// The profiler against the bench.
     Profile,
     Profit(ProfitTest),
@@ -94,6 +98,7 @@ impl Test {
             Self::Image(test) => test.name.to_owned(),
             Self::Monitor => monitor::NAME.to_owned(),
             Self::Foreign(test) => test.name(),
+            Self::Peer(test) => test.name().to_owned(),
             Self::Profile => profile::NAME.to_owned(),
             Self::Profit(test) => test.name().to_owned(),
             Self::Qemu(test) => test.name.clone(),
@@ -128,6 +133,7 @@ impl Test {
             Self::Image(test) => test.run(paths, guest, interrupts),
             Self::Monitor => monitor::run(paths),
             Self::Foreign(test) => test.run(paths, guest, interrupts),
+            Self::Peer(test) => test.run(paths, guest, interrupts),
             Self::Profile => profile::run(paths, guest, interrupts),
             Self::Profit(test) => test.run(paths, guest, interrupts),
             Self::Qemu(test) => test.run(paths, guest, interrupts),
@@ -202,6 +208,7 @@ fn guest_tests(paths: &Paths, filter: &str, length: Length) -> Result<Vec<Test>>
     tests.extend(ForeignTest::list().map(Test::Foreign));
     tests.extend(ProfitTest::ALL.map(Test::Profit));
     tests.extend(bench::TESTS.map(Test::Bench));
+    tests.extend(PeerTest::list(length).iter().copied().map(Test::Peer));
     tests.extend(qemu::list(paths, length)?.into_iter().map(Test::Qemu));
     Ok(tests)
 }

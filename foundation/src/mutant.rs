@@ -76,6 +76,8 @@ mutants! {
     LeakSnapshot = "leak-snapshot",
     /// X5: a file that is closed stays open on its server.
     LeakHandle = "leak-handle",
+    /// C10: what waits to be closed is forgotten with the next request.
+    ForgetCloses = "forget-closes",
     /// X5: a fetched frame is never freed.
     LeakFrame = "leak-frame",
     /// C7: closing the descriptor closes its snapshots.

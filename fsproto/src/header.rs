@@ -1,7 +1,7 @@
 //! The part of the header that all messages share.
 
 use crate::codec::{Field, Reader, Writer, flags_field, record};
-use crate::{HEADER_BYTES, MAX_PAYLOAD, Malformed, Tag};
+use crate::{HEADER_BYTES, Handle, MAX_PAYLOAD, Malformed, Tag};
 use foundation::Errno;
 
 bitflags::bitflags! {
@@ -21,8 +21,8 @@ bitflags::bitflags! {
 flags_field!(HeaderFlags, u16);
 
 record! {
-    /// The first 16 bytes of a message. The operation's own fields follow; the rest of the header
-    /// is zero.
+    /// The first 16 bytes of a message. The operation's own fields follow. The last bytes of a
+    /// request may hold handles to close ([`add_closes`]); the rest of the header is zero.
     Header {
         /// Length of the payload that follows the header, in bytes.
         payload_bytes: u32,
@@ -34,13 +34,41 @@ record! {
         flags: HeaderFlags,
         /// 0 in a request. In a reply 0, or an [`Errno`]; then the operation's fields are absent.
         status: u16,
-        /// Always 0.
-        reserved: u16,
+        /// Number of handles in the last bytes of a request, at most [`MAX_CLOSES`]; needs
+        /// [`Features::CLOSES`](crate::Features::CLOSES). 0 in a reply.
+        closes: u16,
     }
 }
 
 /// Where the flags are in a message, and the bit in there that marks a direct one.
 const FLAGS_AT: usize = 10;
+
+/// Where the number of handles to close is in a message.
+const CLOSES_AT: usize = 14;
+
+/// Handles that one request can close besides, at most; fewer where its own fields leave less room
+/// ([`Operation::CLOSES`](crate::Operation::CLOSES)).
+pub const MAX_CLOSES: usize = 8;
+
+/// Puts handles to close into the last bytes of an encoded request. The server closes them before
+/// it does what the request says, as if a [`Close`](crate::Close) of each had come first, and sends
+/// no reply for them. There are at most as many as the
+/// [operation has room for](crate::Operation::CLOSES).
+pub fn add_closes(header: &mut [u8; HEADER_BYTES], handles: &[Handle]) {
+    debug_assert!(handles.len() <= MAX_CLOSES);
+    let count = handles.len().min(MAX_CLOSES);
+    header[CLOSES_AT] = count as u8;
+    let places = header.rchunks_exact_mut(Handle::BYTES);
+    places.zip(handles).for_each(|(place, handle)| place.copy_from_slice(&handle.0.to_le_bytes()));
+}
+
+/// The handles that an encoded request closes besides.
+#[inline]
+pub fn closes(header: &[u8; HEADER_BYTES]) -> impl Iterator<Item = Handle> {
+    let count = usize::from(header[CLOSES_AT]).min(MAX_CLOSES);
+    let places = header.rchunks_exact(Handle::BYTES).take(count);
+    places.filter_map(|place| place.first_chunk()).map(|place| Handle(u64::from_le_bytes(*place)))
+}
 
 /// Marks an encoded header as one of a direct session.
 pub fn mark_direct(header: &mut [u8; HEADER_BYTES]) {
@@ -61,7 +89,8 @@ impl Header {
         let decoded = Self::get(&mut reader)?;
         let within = decoded.payload_bytes as usize <= MAX_PAYLOAD
             && decoded.status <= 4095
-            && decoded.reserved == 0;
+            && usize::from(decoded.closes) <= MAX_CLOSES
+            && (decoded.closes == 0 || !decoded.flags.contains(HeaderFlags::REPLY));
         if within { Ok((decoded, reader)) } else { Err(Malformed) }
     }
 

@@ -34,7 +34,7 @@ mod pieces;
 mod types;
 
 pub use codec::{Field, Malformed, Reader, Writer};
-pub use header::{Header, HeaderFlags, is_direct, mark_direct};
+pub use header::{Header, HeaderFlags, MAX_CLOSES, add_closes, closes, is_direct, mark_direct};
 pub use holes::decode_holes;
 pub use message::{
     Allocate, CloneRange, Close, GetAttr, GetStatFs, Hello, HolesListed, Invalidate, Lease, Link,

@@ -27,7 +27,7 @@ use foundation::{ByteCount, FileOffset, SnapshotOffset};
 use crate::codec::{Field, record};
 use crate::{
     AllocateMode, Attr, AttrMask, Features, FileId, HEADER_BYTES, Handle, Header, HeaderFlags,
-    Malformed, OpenFlags, Reader, RenameFlags, StatFs, Tag, Time, Version, WriteFlags,
+    MAX_CLOSES, Malformed, OpenFlags, Reader, RenameFlags, StatFs, Tag, Time, Version, WriteFlags,
 };
 
 /// An operation of the protocol. The implementing type holds the fields of the request.
@@ -36,6 +36,11 @@ pub trait Operation: Field {
     const OP: Op;
     /// The fields of a reply whose status is 0.
     type Reply: Field + Default;
+    /// How many handles a request of it can close besides.
+    const CLOSES: usize = {
+        let room = (HEADER_BYTES - Header::BYTES - Self::BYTES) / Handle::BYTES;
+        if room < MAX_CLOSES { room } else { MAX_CLOSES }
+    };
 
     /// Encodes the header of a request.
     fn request(&self, tag: Tag, payload_bytes: usize) -> [u8; HEADER_BYTES] {

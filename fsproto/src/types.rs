@@ -77,6 +77,8 @@ bitflags::bitflags! {
         const DIRECT = 1 << 8;
         /// [`ReadRanges`](crate::ReadRanges) is supported.
         const READ_RANGES = 1 << 9;
+        /// Requests may close handles besides ([`add_closes`](crate::add_closes)).
+        const CLOSES = 1 << 10;
     }
 }
 flags_field!(Features, u32);

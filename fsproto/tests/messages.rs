@@ -268,6 +268,30 @@ fn a_direct_message_is_marked() {
 }
 
 #[test]
+fn a_request_closes_handles_besides() {
+    let request = Close { handle: Handle(77) };
+    let plain = request.request(Tag(1), 0);
+    assert_eq!(closes(&plain).count(), 0);
+    for count in 0..=MAX_CLOSES {
+        let handles: Vec<Handle> = (0..count as u64).map(|index| Handle(index << 56 | 5)).collect();
+        let mut header = plain;
+        add_closes(&mut header, &handles);
+        let (decoded, mut fields) = Header::decode(&header).unwrap();
+        assert_eq!(usize::from(decoded.closes), count);
+        assert!(closes(&header).eq(handles));
+        assert_eq!(Request::decode(decoded.op, &mut fields), Ok(Request::Close(request)));
+    }
+    // A reply closes nothing.
+    let mut reply = Close::reply(Tag(1), &Nothing {}, 0);
+    add_closes(&mut reply, &[Handle(1)]);
+    assert_eq!(Header::decode(&reply).map(drop), Err(Malformed));
+    // Fields and handles do not overlap.
+    assert_eq!(<Close as Operation>::CLOSES, MAX_CLOSES);
+    let room = HEADER_BYTES - Header::BYTES - SetAttr::BYTES;
+    assert_eq!(<SetAttr as Operation>::CLOSES, (room / 8).min(MAX_CLOSES));
+}
+
+#[test]
 fn values_past_a_limit_are_malformed() {
     let good = GetStatFs {}.request(Tag(1), MAX_PAYLOAD);
     assert!(Header::decode(&good).is_ok());
@@ -275,7 +299,7 @@ fn values_past_a_limit_are_malformed() {
         Header::decode(&GetStatFs {}.request(Tag(1), MAX_PAYLOAD + 1)).map(drop),
         Err(Malformed)
     );
-    for (at, value) in [(10, 8), (11, 1), (13, 0x10), (14, 1)] {
+    for (at, value) in [(10, 8), (11, 1), (13, 0x10), (14, MAX_CLOSES as u8 + 1), (15, 1)] {
         let mut bad = good;
         bad[at] = value;
         assert_eq!(Header::decode(&bad).map(drop), Err(Malformed), "byte {at}");

@@ -7,9 +7,9 @@ use core::ops::Range;
 
 use foundation::Errno;
 use fsproto::{
-    ByteRange, Features, FileId, Handle, Header, HeaderFlags, Hole, HolesListed, ListHoles,
-    MAX_HOLES, MAX_PATH, MAX_PAYLOAD, MAX_RANGES, Nothing, Operation, Read, ReadRanges, Records,
-    Tag, Walked, Writer, agree, hello,
+    ByteRange, Close, Features, FileId, Handle, Header, HeaderFlags, Hole, HolesListed, ListHoles,
+    MAX_CLOSES, MAX_HOLES, MAX_PATH, MAX_PAYLOAD, MAX_RANGES, Nothing, Operation, Read, ReadRanges,
+    Records, Tag, Walked, Writer, add_closes, agree, hello,
 };
 
 use crate::buffer::zeros;
@@ -26,16 +26,27 @@ pub struct Base<C> {
     files: Option<usize>,
     /// Where the target of a link is received. Kept, because clearing it would cost each walk.
     target: Vec<u8>,
+    /// Handles that the next requests close, the first `waiting` of these.
+    closing: [Handle; MAX_CLOSES],
+    waiting: usize,
 }
 
 impl<C: Connection> Base<C> {
     /// Opens the session. `features` are those that the wrapper can use.
     pub fn connect(client: C, features: Features) -> Result<Self, Errno> {
-        let (none, root) = (Features::empty(), FileId::NONE);
-        let target = zeros(MAX_PATH)?;
-        let mut base = Self { client, next_tag: 1, features: none, root, files: None, target };
-        let welcome = base.request(&hello(features), &[])?;
-        base.features = agree(features, &welcome)?;
+        let mut base = Self {
+            client,
+            next_tag: 1,
+            features: Features::empty(),
+            root: FileId::NONE,
+            files: None,
+            target: zeros(MAX_PATH)?,
+            closing: [Handle::NONE; MAX_CLOSES],
+            waiting: 0,
+        };
+        let usable = features | Features::CLOSES;
+        let welcome = base.request(&hello(usable), &[])?;
+        base.features = agree(usable, &welcome)?;
         base.root = welcome.root;
         base.files = (welcome.files > 0).then_some(welcome.files as usize);
         Ok(base)
@@ -87,8 +98,17 @@ impl<C: Connection> Base<C> {
         if payload_bytes > MAX_PAYLOAD {
             return Err(Errno::EINVAL);
         }
-        let (header, received) =
-            self.client.call(&request.request(tag, payload_bytes), payload, into)?;
+        let mut header = request.request(tag, payload_bytes);
+        let left = self.waiting.saturating_sub(O::CLOSES);
+        if self.waiting > 0 {
+            add_closes(&mut header, self.closing.get(left..self.waiting).unwrap_or_default());
+        }
+        let answer = self.client.call(&header, payload, into);
+        // Otherwise nothing was sent, and the next request closes them.
+        if matches!(answer, Ok(_) | Err(Errno::ENOTCONN | Errno::EPROTO)) {
+            self.waiting = left;
+        }
+        let (header, received) = answer?;
         let (decoded, mut fields) = Header::decode(&header).map_err(|_| Errno::EPROTO)?;
         let answers =
             decoded.tag == tag && decoded.op == O::OP as u16 && decoded.flags == HeaderFlags::REPLY;
@@ -98,6 +118,27 @@ impl<C: Connection> Base<C> {
         decoded.result()?;
         let reply = O::decode_reply(&mut fields).map_err(|_| Errno::EPROTO)?;
         Ok((reply, received))
+    }
+
+    /// Closes a handle, with one of the next requests if the base can do that.
+    pub fn close(&mut self, handle: Handle) {
+        match self.closing.get_mut(self.waiting) {
+            Some(place) if self.features.contains(Features::CLOSES) => {
+                *place = handle;
+                self.waiting += 1;
+            }
+            // An error means that the base has lost the handle: it is closed in any case.
+            _ => drop(self.request(&Close { handle }, &[])),
+        }
+    }
+
+    /// Closes now what waits to be closed.
+    pub fn close_waiting(&mut self) {
+        if let Some(last) = self.waiting.checked_sub(1) {
+            let handle = self.closing.get(last).copied().unwrap_or(Handle::NONE);
+            self.waiting = last;
+            let _ = self.request(&Close { handle }, &[]);
+        }
     }
 
     /// Sends a request on a path.

@@ -21,7 +21,7 @@ pub trait Connection {
     /// Sends a message: `header`, and the concatenation of `payload`. Writes the reply's payload to
     /// the front of `into`, and returns the reply's header and the payload's length in bytes, which
     /// is at most `into.len()`. EPROTO where the payload does not fit, ENOTCONN when the server is
-    /// gone.
+    /// gone. On any other error nothing was sent.
     fn call(
         &mut self,
         header: &[u8; HEADER_BYTES],

@@ -17,7 +17,7 @@ use fsproto::{
     Header, HeaderFlags, Hello, Link, ListHoles, MAX_PATH, MAX_PAYLOAD, MAX_PIECES, MAX_RANGES,
     MakeDir, MakeSymlink, Nothing, Op, Open, Path, Piece, Read, ReadAt, ReadDir, ReadLink,
     ReadRanges, Reader, Records, Remove, Rename, Request, SetAttr, Snapshot, Stat, StatFs, Sync,
-    Tag, Welcome, Write, WriteFlags, error_reply, grant, is_direct, mark_direct,
+    Tag, Welcome, Write, WriteFlags, closes, error_reply, grant, is_direct, mark_direct,
 };
 
 use crate::buffer::put_holes;
@@ -101,6 +101,7 @@ impl<S: FileServer> Dispatcher<S> {
             // case.
             let _ = self.server.close(handle);
         }
+        self.server.settle();
     }
 
     /// Carries out a request. Every message gets a reply.
@@ -122,8 +123,25 @@ impl<S: FileServer> Dispatcher<S> {
         let Ok((decoded, fields)) = Header::decode(header) else {
             return refuse(op_of(header), tag_of(header), Errno::EPROTO);
         };
-        self.dispatch(id, &decoded, fields, payload)
+        let closed = if decoded.closes == 0 { Ok(()) } else { self.close_besides(id, header) };
+        closed
+            .and_then(|()| self.dispatch(id, &decoded, fields, payload))
             .unwrap_or_else(|error| refuse(decoded.op, decoded.tag, error))
+    }
+
+    /// Closes the handles in the last bytes of a request. EPROTO without the feature, EBADF for a
+    /// handle that is not the session's; the request is then not carried out.
+    fn close_besides(&mut self, id: SessionId, header: &[u8; HEADER_BYTES]) -> Result<(), Errno> {
+        let session = self.sessions.get_mut(&id).ok_or(Errno::EPROTO)?;
+        if !session.features.contains(Features::CLOSES) {
+            return Err(Errno::EPROTO);
+        }
+        for handle in closes(header) {
+            session.close(handle)?;
+            // Nobody waits for its result; the server has closed the handle in any case.
+            let _ = self.server.close(handle);
+        }
+        Ok(())
     }
 
     /// A reply could not be sent for want of memory, although the client is there: closes what the
@@ -172,8 +190,8 @@ impl<S: FileServer> Dispatcher<S> {
         }
         let server = &mut self.server;
         if let Request::Hello(hello) = request {
-            let more = if self.is_sole { Features::SOLE } else { Features::empty() };
-            return greet(server, session, tag, &hello, more);
+            let sole = if self.is_sole { Features::SOLE } else { Features::empty() };
+            return greet(server, session, tag, &hello, sole | Features::CLOSES);
         }
         if !session.greeted || session.is_direct != matches!(request, Request::ReadAt(_)) {
             return Err(Errno::EPROTO);
@@ -191,7 +209,10 @@ impl<S: FileServer> Dispatcher<S> {
             }
             Request::Close(request) => {
                 session.close(request.handle)?;
-                server.close(request.handle)?;
+                let closed = server.close(request.handle);
+                // Who has another request closes with that.
+                server.settle();
+                closed?;
                 Ok(plain::<Close>(tag, &Nothing {}))
             }
             Request::Write(request) => write(server, session, tag, &request, payload),

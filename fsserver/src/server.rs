@@ -192,6 +192,8 @@ pub trait FileServer {
     fn terms(&mut self) -> Result<Terms, Errno>;
     fn open(&mut self, request: &Open, path: Path<'_>) -> Result<Walk, Errno>;
     fn close(&mut self, handle: Handle) -> Result<(), Errno>;
+    /// Does what was put off until the next request: the client has nothing to ask for now.
+    fn settle(&mut self) {}
     fn attributes(&mut self, handle: Handle) -> Result<Attr, Errno>;
     fn stat(&mut self, request: &Stat, path: Path<'_>) -> Result<Walk, Errno>;
     fn set_attributes(&mut self, request: &SetAttr) -> Result<Attr, Errno>;

@@ -84,6 +84,38 @@ fn x5_headers_that_do_not_match_their_message() {
 }
 
 #[test]
+fn x5_handles_that_a_request_closes_besides() {
+    let server = memfs(10);
+    let session = greeted(&server);
+    let open = Open { dir: Handle::ROOT, flags: CREATE, mode: 0 }.request(Tag(1), 1);
+    for _ in 0..4 {
+        assert_eq!(ask(&server, session, &open, b"a").1, Ok(()));
+    }
+    let look = |handle: u64, closed: &[u64]| {
+        let closed: Vec<Handle> = closed.iter().copied().map(Handle).collect();
+        let mut header = GetAttr { handle: Handle(handle) }.request(Tag(2), 0);
+        add_closes(&mut header, &closed);
+        ask(&server, session, &header, &[]).1
+    };
+    // They are closed first.
+    assert_eq!(look(1, &[2]), Ok(()));
+    assert_eq!(look(2, &[]), Err(Errno::EBADF));
+    assert_eq!(look(3, &[3]), Err(Errno::EBADF));
+    // One that is not the session's ends the request; what was before it is closed.
+    assert_eq!(look(1, &[4, 2]), Err(Errno::EBADF));
+    assert_eq!(look(4, &[]), Err(Errno::EBADF));
+    assert_eq!(look(1, &[]), Ok(()));
+    // Who has not asked for the feature cannot use it.
+    let plain = server.borrow_mut().open_session();
+    let hello = Hello { version: VERSION, features: Features::empty() };
+    assert_eq!(ask(&server, plain, &hello.request(Tag(3), 0), &[]).1, Ok(()));
+    let mut header = GetStatFs {}.request(Tag(4), 0);
+    add_closes(&mut header, &[Handle(1)]);
+    assert_eq!(ask(&server, plain, &header, &[]), (Tag(4), Err(Errno::EPROTO)));
+    assert_eq!(look(1, &[]), Ok(()));
+}
+
+#[test]
 fn x5_pieces_must_add_up() {
     let server = memfs(10);
     let session = greeted(&server);

@@ -22,6 +22,7 @@ use kernel::file::namespace::{self, MountPoint};
 use kernel::file::tty::registry;
 use kernel::file::{Descriptor, FdTable, FileSystem, OnExec, OpenFile, OpenHow, Status};
 use kernel::mem::{self, Account, PhysAddr};
+use kernel::mount;
 use kernel::proc::{ProcFileSystem, inspect};
 use kernel::task::{self, init, scheduler};
 use kernel::{arch, mem::frame::MAX_RANGES, syscall, trap};
@@ -105,6 +106,7 @@ fn start(info: &'static mut BootInfo) -> ! {
 
     disk::start();
     task::start();
+    scheduler::at_idle(mount::close_waiting);
     registry::start();
     if framebuffer::layout().is_some() {
         registry::start_keyboard();

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use foundation::{ByteCount, Errno};
-use fsproto::{Attr, Close, Features, FileId, GetAttr, Handle, Hole, ListHoles, Version};
+use fsproto::{Attr, Features, FileId, GetAttr, Handle, Hole, ListHoles, Version};
 
 use super::access_times::AccessTimes;
 use super::deleted::Deleted;
@@ -321,7 +321,7 @@ impl Files {
             self.fragmented.retain(|&other| other != id);
             debug_assert!(file.map.is_empty(), "a file without snapshots has a rescue map");
             for handle in file.base_handles {
-                let _ = base.request(&Close { handle }, &[]);
+                base.close(handle);
             }
             if let Some(rescue_file) = rescue_file {
                 rescue_file.close(base, hidden);
@@ -333,7 +333,7 @@ impl Files {
             && file.base_handles.len() > 1
         {
             file.base_handles.retain(|&other| other != handle);
-            let _ = base.request(&Close { handle }, &[]);
+            base.close(handle);
         }
     }
 }

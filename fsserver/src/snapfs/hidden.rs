@@ -16,8 +16,7 @@ use alloc::vec::Vec;
 use foundation::Errno;
 use fsproto::dirent::DirEntries;
 use fsproto::{
-    Close, Features, Handle, MakeDir, Open, OpenFlags, Path, ReadDir, Remove, Rename, RenameFlags,
-    Writer,
+    Features, Handle, MakeDir, Open, OpenFlags, Path, ReadDir, Remove, Rename, RenameFlags, Writer,
 };
 
 use crate::buffer::zeros;
@@ -110,7 +109,7 @@ impl HiddenNames {
         let _ = base.walk(&Remove { dir: folder, flags }, &[name.text().as_bytes()]);
         if self.count == 0 {
             self.folder = None;
-            let _ = base.request(&Close { handle: folder }, &[]);
+            base.close(folder);
             self.exists = remove_folder(base).is_err();
         }
     }
@@ -222,7 +221,7 @@ fn clear_folder<C: Connection>(base: &mut Base<C>) -> Result<(), Errno> {
             base.walk(&Remove { dir, flags: OpenFlags::empty() }, &[name])?;
         }
     }
-    base.request(&Close { handle: dir }, &[])?;
+    base.close(dir);
     remove_folder(base)
 }
 

@@ -7,7 +7,7 @@ use core::ops::Range;
 
 use foundation::Errno;
 use foundation::mutant::{Mutant, active};
-use fsproto::{Close, FileId, GetAttr, Handle, OpenFlags, Path, Stat};
+use fsproto::{FileId, GetAttr, Handle, OpenFlags, Path, Stat};
 
 use super::Snapfs;
 use super::change::Change;
@@ -78,7 +78,7 @@ foundation::mutant_switches! {
 fn close_base_handles<C: Connection, K: Clock>(wrapper: &mut Snapfs<C, K>, id: FileId) {
     let Ok(file) = wrapper.files.get_mut(id) else { return };
     for handle in core::mem::take(&mut file.base_handles) {
-        let _ = wrapper.base.request(&Close { handle }, &[]);
+        wrapper.base.close(handle);
     }
 }
 

@@ -12,7 +12,7 @@
 use core::ops::Range;
 
 use foundation::{ByteCount, Errno, FileOffset};
-use fsproto::{Allocate, AllocateMode, Close, Handle};
+use fsproto::{Allocate, AllocateMode, Handle};
 
 use super::file::PAGE;
 use super::hidden::{HiddenName, HiddenNames};
@@ -123,7 +123,7 @@ impl RescueFile {
     /// Closes it, which frees all that it holds.
     pub fn close<C: Connection>(self, base: &mut Base<C>, hidden: &mut HiddenNames) {
         // An error means that the base has lost the handle, and the pages with it.
-        let _ = base.request(&Close { handle: self.handle }, &[]);
+        base.close(self.handle);
         if let Some(name) = self.name {
             hidden.drop_name(base, name);
         }

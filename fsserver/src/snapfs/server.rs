@@ -4,10 +4,10 @@ use alloc::vec::Vec;
 
 use foundation::{ByteCount, Errno, PAGE_BYTES, SnapshotOffset};
 use fsproto::{
-    Allocate, Attr, AttrMask, CloneRange, Close, Features, FileId, FileKind, GetAttr, GetStatFs,
-    Handle, Hole, HolesListed, Link, ListHoles, MAX_PAYLOAD, MakeDir, MakeSymlink, Open, OpenFlags,
-    Path, Piece, Read, ReadDir, ReadLink, Remove, Rename, SetAttr, Snapshot, Snapshotted, Stat,
-    StatFs, Sync, Write, WriteFlags, Written,
+    Allocate, Attr, AttrMask, CloneRange, Features, FileId, FileKind, GetAttr, GetStatFs, Handle,
+    Hole, HolesListed, Link, ListHoles, MAX_PAYLOAD, MakeDir, MakeSymlink, Open, OpenFlags, Path,
+    Piece, Read, ReadDir, ReadLink, Remove, Rename, SetAttr, Snapshot, Snapshotted, Stat, StatFs,
+    Sync, Write, WriteFlags, Written,
 };
 
 use super::change::Change;
@@ -201,7 +201,10 @@ impl<C: Connection, K: Clock> FileServer for Snapfs<C, K> {
                 self.close_snapshot(&record);
                 Ok(())
             }
-            Opened::Other { base, .. } => self.base.request(&Close { handle: base }, &[]).map(drop),
+            Opened::Other { base, .. } => {
+                self.base.close(base);
+                Ok(())
+            }
             Opened::File { base, file: id, flags } => {
                 self.files.get_mut(id)?.opens -= 1;
                 mutants::close_with_file(self, id, flags);
@@ -209,6 +212,10 @@ impl<C: Connection, K: Clock> FileServer for Snapfs<C, K> {
                 Ok(())
             }
         }
+    }
+
+    fn settle(&mut self) {
+        self.base.close_waiting();
     }
 
     fn attributes(&mut self, handle: Handle) -> Result<Attr, Errno> {

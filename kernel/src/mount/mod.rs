@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+mod closes;
 mod copy;
 mod direct;
 mod handles;
@@ -38,6 +39,7 @@ mod vectored;
 mod write;
 mod write_body;
 
+pub use closes::close_waiting;
 pub use local::connect;
 pub use message::Payload;
 pub use read_ahead::ReadAhead;

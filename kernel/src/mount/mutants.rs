@@ -43,6 +43,8 @@ predicates! {
     take_all_files = TakeAllFiles;
     /// X5: closed files stay open on the server.
     leak_handle = LeakHandle;
+    /// C10: what waits to be closed is forgotten with the next request.
+    forget_closes = ForgetCloses;
     /// X5: lengths in replies are not checked.
     believe_server = BelieveServer;
     /// W1: the buffers of a vector are sent as data.

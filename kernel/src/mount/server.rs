@@ -21,7 +21,8 @@ const KNOWN_FEATURES: Features = Features::SNAPSHOT
     .union(Features::OPEN_UNLINKED)
     .union(Features::CLONE)
     .union(Features::SOLE)
-    .union(Features::DIRECT);
+    .union(Features::DIRECT)
+    .union(Features::CLOSES);
 
 /// Device numbers (`st_dev`) of mounts begin behind those of the kernel's own file systems.
 static NEXT_ID: AtomicU64 = AtomicU64::new(0x100);
@@ -73,6 +74,9 @@ impl Mount {
         }
         if features.contains(Features::DIRECT) {
             session.open_direct(welcome.root);
+        }
+        if features.contains(Features::CLOSES) {
+            session.carry_closes()?;
         }
         let handles = Handles::new(welcome.files);
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);

@@ -14,12 +14,15 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use foundation::counter::{self, Counter};
 use foundation::{Errno, PAGE_BYTES};
 use fsproto::{
-    Close, HEADER_BYTES, Handle, Header, HeaderFlags, Malformed, Op, Operation, Reader, Tag,
+    HEADER_BYTES, Handle, Header, HeaderFlags, MAX_CLOSES, Malformed, Op, Operation, Reader, Tag,
+    add_closes,
 };
 
+use super::closes::Closes;
 use super::direct;
 use super::in_flight::{Call, InFlight, Owner, Table, opened, opens};
 use super::message::{self, Payload};
+use super::mutants;
 use super::transfer::{self, TransferReply};
 use crate::file::socket::{Message, Sender};
 use crate::mem::{self, Claim, Frame, fallible, swap::Transfer};
@@ -68,7 +71,7 @@ fn count_sent(bytes: usize) {
 /// One connection to a server.
 pub struct Session {
     transport: Arc<dyn Transport>,
-    table: Mutex<Table, rank::Session>,
+    pub(super) table: Mutex<Table, rank::Session>,
     space: WaitQueue,
     /// Replies that belonged to no request.
     pub stray_replies: AtomicU64,
@@ -78,25 +81,27 @@ pub struct Session {
     pub(super) direct: Option<Arc<Session>>,
     /// Whether the base may be asked.
     pub(super) asks_base: AtomicBool,
+    pub(super) closes: Closes,
 }
 
 impl Session {
     /// A session on an open connection.
     pub fn new(transport: Arc<dyn Transport>) -> Self {
+        Self::with_direct(transport, None)
+    }
+
+    /// A session with a wrapper, and a direct one with its base, which the mount may use (F9).
+    pub fn with_direct(transport: Arc<dyn Transport>, direct: Option<Arc<Self>>) -> Self {
         Self {
             transport,
             table: Mutex::default(),
             space: WaitQueue::new(),
             stray_replies: AtomicU64::new(0),
             unmarked_peer: AtomicBool::new(false),
-            direct: None,
+            direct,
             asks_base: AtomicBool::new(false),
+            closes: Closes::default(),
         }
-    }
-
-    /// A session with a wrapper, and a direct one with its base, which the mount may use (F9).
-    pub fn with_direct(transport: Arc<dyn Transport>, direct: Option<Arc<Self>>) -> Self {
-        Self { direct, ..Self::new(transport) }
     }
 
     /// Sends a request and waits for the fields and the payload of its reply. The caller must hold
@@ -112,7 +117,7 @@ impl Session {
         let (tag, call) = self.begin(O::OP, Interrupt::Killable)?;
         let bytes = payload.iter().map(|part| part.len()).sum();
         // Since the payload was gathered, others may have taken what was available then.
-        let sent = make_room(bytes).and_then(|()| self.post(&request.request(tag, bytes), payload));
+        let sent = make_room(bytes).and_then(|()| self.send_request(request, tag, payload));
         if let Err(error) = sent {
             drop(self.table.lock().withdraw(tag));
             return Err(error);
@@ -140,8 +145,29 @@ impl Session {
         owner: impl FnOnce() -> Owner,
     ) -> Result<(), Errno> {
         let tag = self.try_begin(O::OP, owner)?;
-        let sent = self.post(&request.request(tag, 0), &[]);
+        let sent = self.send_request(request, tag, &[]);
         sent.inspect_err(|_| drop(self.table.lock().withdraw(tag)))
+    }
+
+    /// Sends a request, and with it what waits to be closed.
+    fn send_request<O: Operation>(
+        &self,
+        request: &O,
+        tag: Tag,
+        payload: &[&[u8]],
+    ) -> Result<(), Errno> {
+        let mut header = request.request(tag, payload.iter().map(|part| part.len()).sum());
+        if !self.has_closes() {
+            return self.post(&header, payload);
+        }
+        let mut space = [Handle::NONE; MAX_CLOSES];
+        let closing = self.take_unclosed(space.get_mut(..O::CLOSES).unwrap_or_default());
+        if !mutants::forget_closes() {
+            add_closes(&mut header, closing);
+        }
+        let sent = self.post(&header, payload);
+        self.closes_sent(closing, sent.is_ok());
+        sent
     }
 
     /// Sends a request of the swap file with `frames` as payload, without waiting. The reply
@@ -165,18 +191,6 @@ impl Session {
         }
     }
 
-    /// Closes a handle, now or when there is space in the table. Never waits.
-    pub fn close(&self, handle: Handle) {
-        let sent = self.send_for(&Close { handle }, || Owner::Nobody);
-        let mut table = self.table.lock();
-        if sent.is_err() && !table.gone {
-            debug_assert!(table.unclosed.len() < table.unclosed.capacity());
-            table.unclosed.push(handle);
-        } else {
-            table.forget_one();
-        }
-    }
-
     /// Processes a message of the server.
     pub fn message(&self, message: Message, sender: Sender) {
         if sender == Sender::Ordinary {
@@ -187,7 +201,7 @@ impl Session {
             if self.process_reply(message).is_err() {
                 self.stray_replies.fetch_add(1, Ordering::Relaxed);
             }
-            self.retry_closes();
+            self.close_too_many();
         });
         self.space.wake_all();
     }
@@ -356,10 +370,11 @@ impl Session {
         }
         Ok(())
     }
+}
 
-    fn retry_closes(&self) {
-        let Some(handle) = self.table.lock().unclosed.pop() else { return };
-        self.close(handle);
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.close_waiting();
     }
 }
 
@@ -368,17 +383,17 @@ fn malformed(_: Malformed) -> Errno {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::mem::host;
     use crate::sync::ThreadId;
-    use fsproto::{Field, GetStatFs, StatFs, Walked};
+    use fsproto::{Close, Field, GetStatFs, StatFs, Walked};
     use std::collections::VecDeque;
     use std::sync::mpsc;
 
     /// Keeps what was sent.
     #[derive(Default)]
-    struct Wire(spin::Mutex<VecDeque<Message>>);
+    pub struct Wire(pub spin::Mutex<VecDeque<Message>>);
 
     impl Transport for Wire {
         fn send(&self, message: Message) -> Result<(), Errno> {
@@ -387,7 +402,7 @@ mod tests {
         }
     }
 
-    fn answer<O: Operation>(session: &Session, tag: Tag, reply: &O::Reply) {
+    pub fn answer<O: Operation>(session: &Session, tag: Tag, reply: &O::Reply) {
         let message = message::message(&O::reply(tag, reply, 0), &[]).unwrap();
         session.message(message, Sender::Server);
     }
@@ -424,12 +439,7 @@ mod tests {
         let wire = Arc::<Wire>::default();
         let session = Arc::new(Session::new(wire.clone()));
         let handles = (2..2 + HANDLES).map(Handle);
-        for handle in handles.clone() {
-            let call = Arc::<Call>::default();
-            let tag = session.try_begin(Op::Open, || Owner::Thread(call.clone())).unwrap();
-            answer::<fsproto::Open>(&session, tag, &Walked { handle, ..Walked::default() });
-        }
-        handles.clone().for_each(|handle| session.close(handle));
+        open(&session, HANDLES).for_each(|handle| session.close(handle));
         assert_eq!(wire.0.lock().len(), MAX_IN_FLIGHT);
         assert_eq!(session.in_flight() as u64, HANDLES, "a handle is forgotten");
         // A further request waits and can be killed; a page-in is sent.
@@ -456,5 +466,16 @@ mod tests {
         assert!(closed.into_iter().eq(handles), "each handle is closed once");
         drop(session.table.lock().withdraw(page_in));
         assert_eq!((session.in_flight(), session.table.lock().to_close), (0, 0));
+    }
+
+    /// Opens so many handles, from 2 on.
+    pub fn open(session: &Session, count: u64) -> impl Iterator<Item = Handle> + use<> {
+        let handles = (2..2 + count).map(Handle);
+        for handle in handles.clone() {
+            let call = Arc::<Call>::default();
+            let tag = session.try_begin(Op::Open, || Owner::Thread(call.clone())).unwrap();
+            answer::<fsproto::Open>(session, tag, &Walked { handle, ..Walked::default() });
+        }
+        handles
     }
 }

@@ -159,6 +159,8 @@ ranks! {
     ReadAhead: Spin,
     /// the last figures of a mount.
     Figures: Spin,
+    /// the list of sessions on which handles may wait to be closed.
+    Sessions: Spin,
     /// the requests in flight of a session.
     Session: Spin,
     /// the reply of a request.

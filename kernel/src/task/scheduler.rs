@@ -15,7 +15,7 @@ use super::thread::RunState;
 use super::{Process, Thread, family, mutants};
 use crate::arch::{self, Alarm, Cycles, NEVER, clock, context::Context, usage};
 use crate::mem::{Claim, fallible};
-use crate::sync::{self, Interrupt, Mutex, ThreadId, Turn, rank};
+use crate::sync::{self, Interrupt, Mutex, Once, ThreadId, Turn, rank};
 use alloc::sync::Arc;
 use core::mem::ManuallyDrop;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
@@ -306,7 +306,9 @@ fn switch_away(me: *const Thread) {
         // SAFETY: as above.
         queue.ready.advance(unsafe { (*me).virtual_time() });
         drop(queue);
-        idle();
+        if !AT_IDLE.get().is_some_and(|work| work()) {
+            idle();
+        }
     };
     if next != me {
         // SAFETY: `me` runs, and the table of threads or `dead` holds it. `next` was ready, so it
@@ -316,6 +318,15 @@ fn switch_away(me: *const Thread) {
     } else {
         watch_cpu_time(&borrow_current().process);
     }
+}
+
+/// What is done before the CPU waits. Returns whether it did something, so that a thread may be
+/// ready now. It never waits.
+static AT_IDLE: Once<fn() -> bool> = Once::new();
+
+/// Sets what is done before the CPU waits, once.
+pub fn at_idle(work: fn() -> bool) {
+    AT_IDLE.call_once(|| work);
 }
 
 /// Cycles for which the CPU has waited.

@@ -5,7 +5,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use foundation::Errno;
-use fsproto::{Features, HEADER_BYTES, Header, Hello, Op, Operation, Request, Tag, error_reply};
+use fsproto::{
+    Close, Features, HEADER_BYTES, Header, Hello, Op, Operation, Request, Tag, closes, error_reply,
+};
 use fsserver::Connection;
 
 use crate::script::Failing;
@@ -89,6 +91,10 @@ impl<C: Connection> Connection for FaultyConnection<C> {
             Header::decode(head).expect("the wrapper's requests are well-formed");
         let op = Op::from_number(fields.op).expect("a known operation");
         if let Some(error) = self.faults.borrow_mut().take_fault(op) {
+            // What the request closes besides takes effect, as a close of its own does.
+            for handle in closes(head) {
+                self.inner.call(&Close { handle }.request(fields.tag, 0), &[], &mut [])?;
+            }
             return Ok((error_reply(fields.op, fields.tag, error), 0));
         }
         if let Ok(Request::Hello(hello)) = Request::decode(fields.op, &mut reader) {

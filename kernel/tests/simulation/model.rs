@@ -110,6 +110,15 @@ impl Model {
         fetched.push(bytes);
     }
 
+    /// A handle was closed, by a request of its own or besides another.
+    pub fn closed(&mut self, handle: Handle) {
+        self.handles.remove(&handle);
+        self.snapshots.remove(&handle);
+        if let Some(fetched) = &mut self.fetched {
+            fetched.remove(&handle);
+        }
+    }
+
     /// Checks an exchange, and applies its change to the model.
     pub fn handled(&mut self, exchange: &Exchange<'_>) -> Outcome {
         let (head, mut fields) =
@@ -243,13 +252,7 @@ impl Model {
                 );
                 self.handles.insert(walked.handle, (exchange.line, file));
             }
-            Request::Close(close) => {
-                self.handles.remove(&close.handle);
-                self.snapshots.remove(&close.handle);
-                if let Some(fetched) = &mut self.fetched {
-                    fetched.remove(&close.handle);
-                }
-            }
+            Request::Close(close) => self.closed(close.handle),
             Request::Remove(_) => {
                 self.names.remove(payload).expect("C3: a name was removed that did not exist");
             }

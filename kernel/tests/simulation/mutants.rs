@@ -27,6 +27,7 @@ const FOUND: &[Mutant] = &[
     Mutant::EagerRescue,
     Mutant::LeakSnapshot,
     Mutant::LeakHandle,
+    Mutant::ForgetCloses,
     Mutant::LeakFrame,
     Mutant::CloseWithFile,
     Mutant::ZeroOnError,

@@ -190,6 +190,9 @@ enum Next {
 
 /// Chooses the next event; `None` if nothing can happen.
 fn next(last: usize) -> Option<Next> {
+    if SEATS.with_borrow(|seats| !seats.iter().any(|seat| seat.runnable)) {
+        wire::idle();
+    }
     let mut possible: [Next; 32] = [const { Next::Actor(0) }; 32];
     let mut count = 0;
     let mut add = |next| {

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use foundation::Errno;
-use fsproto::{HEADER_BYTES, Header, Op, Request};
+use fsproto::{HEADER_BYTES, Header, Op, Request, closes};
 use fsserver::SessionId;
 use kernel::file::socket::{Message, Sender};
 use kernel::mem::{Claim, Frame};
@@ -189,6 +189,13 @@ pub fn busy_lines(look: impl FnMut(Line)) {
     });
 }
 
+/// The CPU has nothing to do: what waits for a request is closed without one.
+pub fn idle() {
+    let all = with(|network| network.wires.iter().map(|wire| wire.session.clone()).collect());
+    let all: Vec<Weak<Session>> = all;
+    all.iter().filter_map(Weak::upgrade).for_each(|session| session.close_waiting());
+}
+
 /// Lets one event happen on a connection.
 pub fn step(line: Line) {
     let (requests, replies, up, overtaking) = with(|network| {
@@ -287,8 +294,9 @@ fn serve(line: Line, index: usize) {
             String::new()
         };
         trace!(
-            "line {line}: {request:?} ({} bytes) -> status {status}, {} bytes{faulted}",
+            "line {line}: {request:?} ({} bytes, closes {}) -> status {status}, {} bytes{faulted}",
             payload.len(),
+            fields.closes,
             reply.1.len()
         );
         let exchange = Exchange {
@@ -298,6 +306,7 @@ fn serve(line: Line, index: usize) {
             reply: (&reply.0, &reply.1),
             faulted: failed > 0,
         };
+        closes(&header).for_each(|handle| model.closed(handle));
         let outcome = model.handled(&exchange);
         if let Some(uncertain) = outcome.uncertain {
             let now = match &uncertain.place {

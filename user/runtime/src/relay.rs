@@ -11,7 +11,7 @@ use crate::prelude::*;
 use crate::transport::{self, SocketTransport};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
-use fsproto::{HEADER_BYTES, Header, HeaderFlags, Op, Operation, Request, Snapshot, Write};
+use fsproto::{HEADER_BYTES, Header, HeaderFlags, Op, Operation, Request, Snapshot, Write, closes};
 use fsserver::Transport;
 use sys::abi;
 
@@ -97,7 +97,7 @@ const OPS: usize = 64;
 pub struct Tally {
     /// By operation and [`Way`]: messages, bytes, bytes of file data.
     passed: [[[AtomicU64; 3]; 2]; OPS],
-    /// Successful replies, by operation.
+    /// Successful replies, by operation; of `Close` also the handles that requests closed besides.
     granted: [AtomicU64; OPS],
 }
 
@@ -125,6 +125,9 @@ impl Tally {
             }
         };
         let of_op = self.passed.get(op).and_then(|ways| ways.get(passing.way as usize));
+        if passing.way == Way::Out {
+            add(self.granted.get(Op::Close as usize), closes(passing.header).count() as u64);
+        }
         for (index, amount) in [1, passing.bytes(), passing.data_bytes()].into_iter().enumerate() {
             add(of_op.and_then(|figures| figures.get(index)), amount);
         }
@@ -153,7 +156,7 @@ impl Tally {
         self.figure(op as usize, way, 0)
     }
 
-    /// Successful replies to one operation.
+    /// Successful replies to one operation, and handles that requests closed besides.
     pub fn granted(&self, op: Op) -> u64 {
         self.granted.get(op as usize).map_or(0, |count| count.load(Ordering::SeqCst))
     }

@@ -8,7 +8,7 @@
 
 use alloc::rc::Rc;
 use core::sync::atomic::{AtomicU64, Ordering};
-use fsproto::{HEADER_BYTES, Header, MAX_PAYLOAD, Op, Time};
+use fsproto::{Close, HEADER_BYTES, Header, MAX_PAYLOAD, Op, Operation, Time, closes};
 use fsserver::memfs::{AccessTimes, Memfs};
 use fsserver::snapfs::{Figures, Snapfs};
 use fsserver::{ClientLimits, Connection, Dispatcher, Transport, TransportConnection};
@@ -137,6 +137,10 @@ impl Connection for Failing {
     ) -> Result<([u8; HEADER_BYTES], usize)> {
         let (request, _) = Header::decode(header).map_err(|_| Errno::EPROTO)?;
         if u64::from(request.op) == self.look.get(FAILING) {
+            // What the request closes besides takes effect, as a close of its own does.
+            for handle in closes(header) {
+                self.base.call(&Close { handle }.request(request.tag, 0), &[], &mut [])?;
+            }
             return Ok((fsproto::error_reply(request.op, request.tag, Errno::EIO), 0));
         }
         self.base.call(header, payload, into)

@@ -123,14 +123,18 @@ impl<S: FileServer> Dispatcher<S> {
         let Ok((decoded, fields)) = Header::decode(header) else {
             return refuse(op_of(header), tag_of(header), Errno::EPROTO);
         };
-        let closed = if decoded.closes == 0 { Ok(()) } else { self.close_besides(id, header) };
-        closed
-            .and_then(|()| self.dispatch(id, &decoded, fields, payload))
+        if decoded.closes > 0
+            && let Err(error) = self.close_besides(id, header)
+        {
+            return refuse(decoded.op, decoded.tag, error);
+        }
+        self.dispatch(id, &decoded, fields, payload)
             .unwrap_or_else(|error| refuse(decoded.op, decoded.tag, error))
     }
 
     /// Closes the handles in the last bytes of a request. EPROTO without the feature, EBADF for a
     /// handle that is not the session's; the request is then not carried out.
+    #[inline(never)]
     fn close_besides(&mut self, id: SessionId, header: &[u8; HEADER_BYTES]) -> Result<(), Errno> {
         let session = self.sessions.get_mut(&id).ok_or(Errno::EPROTO)?;
         if !session.features.contains(Features::CLOSES) {

@@ -16,10 +16,10 @@ use core::iter;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use foundation::Errno;
-use fsproto::{Close, Handle, MAX_CLOSES};
+use fsproto::{Close, HEADER_BYTES, Handle, MAX_CLOSES, add_closes};
 
-use super::Session;
 use super::in_flight::{Owner, Table};
+use super::{Session, mutants};
 use crate::mem::fallible;
 use crate::sync::{Mutex, rank};
 
@@ -85,7 +85,7 @@ impl Session {
     }
 
     /// Takes handles that wait to be closed, as many as there is space for.
-    pub(super) fn take_unclosed<'a>(&self, space: &'a mut [Handle]) -> &'a [Handle] {
+    fn take_unclosed<'a>(&self, space: &'a mut [Handle]) -> &'a [Handle] {
         let mut table = self.table.lock();
         let mut count = 0;
         for (place, handle) in space.iter_mut().zip(iter::from_fn(|| table.unclosed.pop())) {
@@ -96,8 +96,27 @@ impl Session {
         space.get(..count).unwrap_or_default()
     }
 
+    /// Sends a request which closes up to `most` handles besides. If it is not sent, these wait
+    /// again.
+    #[inline(never)]
+    pub(super) fn with_closes(
+        &self,
+        header: &mut [u8; HEADER_BYTES],
+        most: usize,
+        send: impl FnOnce(&[u8; HEADER_BYTES]) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        let mut space = [Handle::NONE; MAX_CLOSES];
+        let closing = self.take_unclosed(space.get_mut(..most).unwrap_or_default());
+        if !mutants::forget_closes() {
+            add_closes(header, closing);
+        }
+        let sent = send(header);
+        self.closes_sent(closing, sent.is_ok());
+        sent
+    }
+
     /// The request with these closes was sent, or not: then they wait again.
-    pub(super) fn closes_sent(&self, handles: &[Handle], sent: bool) {
+    fn closes_sent(&self, handles: &[Handle], sent: bool) {
         let mut table = self.table.lock();
         for &handle in handles {
             if sent {

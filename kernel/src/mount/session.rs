@@ -13,16 +13,12 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use foundation::counter::{self, Counter};
 use foundation::{Errno, PAGE_BYTES};
-use fsproto::{
-    HEADER_BYTES, Handle, Header, HeaderFlags, MAX_CLOSES, Malformed, Op, Operation, Reader, Tag,
-    add_closes,
-};
+use fsproto::{HEADER_BYTES, Handle, Header, HeaderFlags, Malformed, Op, Operation, Reader, Tag};
 
 use super::closes::Closes;
 use super::direct;
 use super::in_flight::{Call, InFlight, Owner, Table, opened, opens};
 use super::message::{self, Payload};
-use super::mutants;
 use super::transfer::{self, TransferReply};
 use crate::file::socket::{Message, Sender};
 use crate::mem::{self, Claim, Frame, fallible, swap::Transfer};
@@ -150,6 +146,7 @@ impl Session {
     }
 
     /// Sends a request, and with it what waits to be closed.
+    #[inline]
     fn send_request<O: Operation>(
         &self,
         request: &O,
@@ -157,17 +154,11 @@ impl Session {
         payload: &[&[u8]],
     ) -> Result<(), Errno> {
         let mut header = request.request(tag, payload.iter().map(|part| part.len()).sum());
-        if !self.has_closes() {
+        let closing = if self.has_closes() { O::CLOSES } else { 0 };
+        if closing == 0 {
             return self.post(&header, payload);
         }
-        let mut space = [Handle::NONE; MAX_CLOSES];
-        let closing = self.take_unclosed(space.get_mut(..O::CLOSES).unwrap_or_default());
-        if !mutants::forget_closes() {
-            add_closes(&mut header, closing);
-        }
-        let sent = self.post(&header, payload);
-        self.closes_sent(closing, sent.is_ok());
-        sent
+        self.with_closes(&mut header, closing, |header| self.post(header, payload))
     }
 
     /// Sends a request of the swap file with `frames` as payload, without waiting. The reply

@@ -113,7 +113,8 @@ pub static LAZY: Knob = Knob::new("lazy", 1, 1);
 pub static MIN_LAZY_PAGES: Knob = Knob::new("min_lazy_pages", 16, 1 << 20);
 /// A read of at most so many whole pages copies where the one before was mostly touched (the
 /// kernel's `mem/space/short_reads.rs`). 0: only `min_lazy_pages` counts. `cargo xtask bench
-/// neverworse` shows that 32 pages and more do not gain by it.
+/// neverworse` shows that 32 pages and more do not gain by it, unless the buffer does not begin at
+/// a page: then it is all that one message can bring.
 pub static COPY_TOUCHED: Knob = Knob::new("copy_touched", 31, MAX_FAULT_AROUND);
 /// Windows of so many pages and more are composed of pages of the file where a page of the buffer
 /// has bytes of two (the kernel's `mem/space/compose.rs`). In smaller ones, which the server

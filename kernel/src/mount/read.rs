@@ -109,9 +109,14 @@ fn reason_for_eager(file: &ServerFile, space: &Space) -> Option<Counter> {
 }
 
 /// Whether a read is copied because reads like it were touched. One message brings it, so it has
-/// one instant (R1).
-fn is_copied(space: &Space, bytes: u64) -> bool {
-    let short = (knob::COPY_TOUCHED.get() * PAGE).min(MAX_PAYLOAD as u64);
+/// one instant (R1). Into a buffer that does not begin at a page, laziness pays only for more: it
+/// needs the fragments, and composes each page.
+fn is_copied(space: &Space, bytes: u64, misalignment: u64) -> bool {
+    let short = match knob::COPY_TOUCHED.get() * PAGE {
+        0 => 0,
+        _ if misalignment > 0 => MAX_PAYLOAD as u64,
+        bytes => bytes.min(MAX_PAYLOAD as u64),
+    };
     bytes <= short && space.copies_short_reads()
 }
 
@@ -145,7 +150,7 @@ fn lazily(
     if mutants::early_fault() && writable == 0 {
         return Err(Errno::EFAULT);
     }
-    if is_small(writable) || io.caller.is_some() && is_copied(io.space, writable) {
+    if is_small(writable) || io.caller.is_some() && is_copied(io.space, writable, misalignment) {
         return Ok(Attempt::Refused(Counter::ReadsEagerSmall));
     }
     let request = fsproto::Snapshot {

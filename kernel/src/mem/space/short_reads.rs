@@ -9,16 +9,19 @@
 //! what became of the last short read that was lazy: where most of its pages were fetched or stored
 //! to, the next [`COPIES`] short reads copy, and then one is lazy again, to look whether that has
 //! changed. Before there is evidence, reads are lazy; those that load the program are none, since
-//! nobody asks for them. The knob `copy_touched` limits how long such a read is.
+//! nobody asks for them. How long such a read is, the caller decides; one message brings it.
 #![forbid(unsafe_code)]
 
 use super::{Space, SpaceState};
 use crate::mem::{Backing, Page, PageRange, mutants};
-use foundation::knob;
+use foundation::PAGE_BYTES;
 
 /// Reads that copy before one is lazy again: that one costs half as much again at most, which is
 /// little of all of them together.
 const COPIES: u32 = 32;
+
+/// Pages of a read that could have been copied, at most.
+const LONGEST: u64 = (fsproto::MAX_PAYLOAD / PAGE_BYTES) as u64;
 
 /// What became of short reads.
 #[derive(Debug, Default)]
@@ -32,7 +35,7 @@ pub(super) struct ShortReads {
 }
 
 impl Space {
-    /// Whether a read of at most `copy_touched` whole pages shall copy.
+    /// Whether a read that one message could bring shall copy.
     pub fn copies_short_reads(&self) -> bool {
         self.with(|state| state.copies_short_read())
     }
@@ -43,7 +46,7 @@ impl SpaceState {
     #[inline]
     pub(super) fn note_lazy_read(&mut self, range: PageRange) {
         let is_asked = core::mem::take(&mut self.short_reads.is_asked);
-        if is_asked && range.pages().0 <= knob::COPY_TOUCHED.get() {
+        if is_asked && range.pages().0 <= LONGEST {
             self.short_reads.last = Some(range.start);
         }
     }

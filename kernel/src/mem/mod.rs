@@ -20,6 +20,7 @@ mod claim;
 pub mod failure;
 pub mod fallible;
 pub mod frame;
+mod front_map;
 pub mod heap;
 #[cfg(not(target_os = "none"))]
 pub mod host;

@@ -23,17 +23,15 @@ use super::{
 use crate::mem::{
     Frame, PAGE_BYTES,
     frame::{self, CachedFrame},
+    front_map::FrontMap,
     heap, mutants,
     shrinker::{self, Stage},
     slot::SwapSlot,
     window::{Again, span},
 };
 use crate::sync::{Interrupt, Mutex, rank, relax};
-use alloc::{boxed::Box, collections::BTreeMap, sync::Arc, vec::Vec};
-use core::{
-    cell::Cell,
-    ops::{Bound, Range},
-};
+use alloc::{sync::Arc, vec::Vec};
+use core::{cell::Cell, ops::Range};
 use foundation::counter::{self, Counter, Counters};
 use foundation::knob;
 use foundation::{PageCount, SnapshotOffset};
@@ -73,13 +71,13 @@ impl Chunk {
 }
 
 struct Cache {
-    chunks: BTreeMap<Key, Box<Chunk>>,
+    chunks: FrontMap<Key, Chunk>,
     /// The chunk that the clock of [`evict`] visited last.
     hand: Option<Key>,
 }
 
 static CACHE: Mutex<Cache, rank::FrameCache> =
-    Mutex::new(Cache { chunks: BTreeMap::new(), hand: None });
+    Mutex::new(Cache { chunks: FrontMap::new(), hand: None });
 
 /// Registers the cache as a shrinker, and the action of `drop_caches`.
 pub(in crate::mem) fn init() {
@@ -110,15 +108,14 @@ impl Cache {
     /// A chunk of this origin.
     #[inline]
     fn get(&self, key: &Key, origin: Origin) -> Option<&Chunk> {
-        self.chunks.get(key).map(|chunk| &**chunk).filter(|chunk| chunk.origin == origin)
+        self.chunks.get(key).filter(|chunk| chunk.origin == origin)
     }
 
     /// Removes the ready entries of the next [`TRIM`] chunks that were not used since the clock's
     /// last visit, whoever else holds the frames. Returns false at the end of the round.
     fn trim(&mut self) -> bool {
         for _ in 0..TRIM {
-            let from = self.hand.map_or(Bound::Unbounded, Bound::Excluded);
-            let Some((&key, chunk)) = self.chunks.range_mut((from, Bound::Unbounded)).next() else {
+            let Some((key, chunk)) = self.chunks.next_after(self.hand) else {
                 self.hand = None;
                 return false;
             };
@@ -148,7 +145,7 @@ impl Cache {
     ) {
         let place = locate(snapshot, first);
         for (_, key, range) in by_chunk(place, pages) {
-            let chunk = self.chunks.entry(key).or_insert_with(|| Box::new(Chunk::new(place.0)));
+            let chunk = self.chunks.get_or_make(key, || Chunk::new(place.0));
             if chunk.origin != place.0 {
                 continue;
             }
@@ -342,12 +339,10 @@ pub(in crate::mem) fn forget(snapshot: &Snapshot) {
     };
     let all = own(0, 0)..=own(PAGE_BYTES as u16 - 1, u64::MAX);
     let mut cache = CACHE.lock();
-    while let Some((&key, _)) = cache.chunks.range(all.clone()).next() {
-        let chunk = cache.chunks.remove(&key);
+    while let Some((key, chunk)) = cache.chunks.first_of(&all) {
         // A fetch keeps its snapshot alive.
-        debug_assert!(chunk.is_some_and(|chunk| {
-            !chunk.entries.iter().any(|entry| matches!(entry, Entry::Pending(_)))
-        }));
+        debug_assert!(!chunk.entries.iter().any(|entry| matches!(entry, Entry::Pending(_))));
+        cache.chunks.remove(&key);
     }
 }
 
@@ -355,14 +350,14 @@ pub(in crate::mem) fn forget(snapshot: &Snapshot) {
 /// last visit. Returns how many became free: 0 also where the caller has locked the cache.
 pub(in crate::mem) fn evict(wanted: usize) -> usize {
     let Some(mut cache) = CACHE.try_lock() else { return 0 };
+    let cache = &mut *cache;
     let mut freed = 0;
     // Two rounds: the first may only clear marks.
     for _ in 0..2 * (cache.chunks.len() + 1) {
         if freed >= wanted {
             break;
         }
-        let from = cache.hand.map_or(Bound::Unbounded, Bound::Excluded);
-        let Some((&key, chunk)) = cache.chunks.range_mut((from, Bound::Unbounded)).next() else {
+        let Some((key, chunk)) = cache.chunks.next_after(cache.hand) else {
             cache.hand = None;
             continue;
         };

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Snapshot, SnapshotSource};
-use crate::mem::{PAGE_BYTES, PAGE_SHIFT, mutants};
+use crate::mem::{PAGE_BYTES, PAGE_SHIFT, front_map::FrontKey, mutants};
 use core::ops::Range;
 use foundation::{PageCount, SnapshotOffset};
 
@@ -48,6 +48,13 @@ impl Origin {
 pub(super) struct Key {
     pub origin: u64,
     pub chunk: u64,
+}
+
+impl FrontKey for Key {
+    #[inline]
+    fn place(&self) -> usize {
+        (self.chunk ^ self.origin) as usize
+    }
 }
 
 /// The origin of a snapshot's bytes from `offset` on, and the page number within the origin.

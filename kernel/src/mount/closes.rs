@@ -23,15 +23,6 @@ use super::{Session, mutants};
 use crate::mem::fallible;
 use crate::sync::{Mutex, rank};
 
-/// What is known of a session's closes without its lock.
-#[derive(Debug, Default)]
-pub(super) struct Closes {
-    /// Whether requests carry them.
-    pub carried: AtomicBool,
-    /// Whether handles wait: a hint.
-    waiting: AtomicBool,
-}
-
 /// The sessions on which handles may wait.
 static SESSIONS: Mutex<Vec<Weak<Session>>, rank::Sessions> = Mutex::new(Vec::new());
 /// Whether handles wait on one of them.

@@ -3,6 +3,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::AtomicBool;
 
 use foundation::{Errno, SnapshotOffset};
 use fsproto::{Field, Handle, Malformed, Op, Reader, Snapshotted, Tag, Walked, Written};
@@ -55,6 +56,15 @@ pub(super) struct Table {
     /// Handles that are open, or may be opened by a request in flight, and those in `unclosed`.
     pub to_close: usize,
     pub gone: bool,
+}
+
+/// What is known of the handles that wait to be closed without the lock of the table.
+#[derive(Debug, Default)]
+pub(super) struct Closes {
+    /// Whether requests carry them.
+    pub carried: AtomicBool,
+    /// Whether there are some: a hint.
+    pub waiting: AtomicBool,
 }
 
 /// Whether a request of this kind can open a handle.

@@ -15,9 +15,8 @@ use foundation::counter::{self, Counter};
 use foundation::{Errno, PAGE_BYTES};
 use fsproto::{HEADER_BYTES, Handle, Header, HeaderFlags, Malformed, Op, Operation, Reader, Tag};
 
-use super::closes::Closes;
 use super::direct;
-use super::in_flight::{Call, InFlight, Owner, Table, opened, opens};
+use super::in_flight::{Call, Closes, InFlight, Owner, Table, opened, opens};
 use super::message::{self, Payload};
 use super::transfer::{self, TransferReply};
 use crate::file::socket::{Message, Sender};

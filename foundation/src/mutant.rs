@@ -52,6 +52,8 @@ mutants! {
     FreeEndOfFile = "free-end-of-file",
     /// R1: read-ahead data is returned although the file has changed since.
     StaleAhead = "stale-ahead",
+    /// A6: a program is started from what was kept of its file before a change.
+    RunOldProgram = "run-old-program",
     /// Q1: read-ahead keeps its reserved space when writers need it.
     AheadKeepsRoom = "ahead-keeps-room",
     /// C1: the old bytes are not rescued.

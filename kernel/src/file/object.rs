@@ -1,7 +1,7 @@
 //! What an open file refers to: a file on a server, a directory, a pipe's end, a device.
 
 use super::{FileType, Identity, IoCaller, Ready, SetAttr, Stat, UserBuffers};
-use crate::mem::{Account, Frame, Snapshot, Space};
+use crate::mem::{Account, Frame, KeptFile, Snapshot, Space};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
@@ -208,6 +208,16 @@ pub trait FileObject: Any + Send + Sync {
         _offset: FileOffset,
         _length: ByteCount,
     ) -> Result<Option<Arc<Snapshot>>, Errno> {
+        Ok(None)
+    }
+
+    /// Type and permission bits, as they were when the file was opened, or are now.
+    fn type_and_mode(&self) -> Result<(FileType, u16), Errno> {
+        self.stat().map(|stat| (stat.file_type, stat.mode))
+    }
+
+    /// All contents of the file, where they are small and can be kept. Else the caller reads.
+    fn kept(&self, _space: &Arc<Space>) -> Result<Option<KeptFile>, Errno> {
         Ok(None)
     }
 

@@ -1,17 +1,18 @@
 //! Accounts for each frame in use by its holder.
 //!
 //! Known holders are the heap, the kernel's area (runs of the heap, stacks, their tables), the
-//! address spaces of living processes (mapped pages and tables), the frame cache, and swap (writes
-//! under way or failed, which can stay while a process sleeps). The other frames in use belong to
-//! the machine from the start, to shared memory that nobody maps, to messages in transit, or are
-//! leaked. Once the system is idle their number is constant: the tests' leak check compares it
-//! before and after.
+//! address spaces of living processes (mapped pages and tables), the frame cache, what is kept of
+//! programs' files, and swap (writes under way or failed, which can stay while a process sleeps).
+//! The other frames in use belong to the machine from the start, to shared memory that nobody maps,
+//! to messages in transit, or are leaked. Once the system is idle their number is constant: the
+//! tests' leak check compares it before and after.
 //!
 //! Locks: those of the spaces, of the cache and of swap, one at a time.
 #![forbid(unsafe_code)]
 
 use super::{
-    Frame, OutOfMemory, PhysAddr, Space, cache, fallible, frame, heap, kernel, page_table, swap,
+    Frame, OutOfMemory, PhysAddr, Space, cache, fallible, frame, heap, kept_file, kernel,
+    page_table, swap,
 };
 use alloc::{sync::Arc, vec::Vec};
 
@@ -54,6 +55,7 @@ pub fn unknown_frames(spaces: impl Iterator<Item = Arc<Space>>) -> Result<usize,
         space.for_each_frame(&mut |address| marks.mark(address));
     }
     cache::for_each_frame(&mut |frame| marks.mark(frame.addr()));
+    kept_file::for_each_frame(&mut |frame| marks.mark(frame.addr()));
     swap::for_each_frame(&mut |frame| marks.mark(frame.addr()));
     let frame::Stats { total, free } = frame::stats();
     Ok((total - free).saturating_sub(marks.marked + heap::frames()))

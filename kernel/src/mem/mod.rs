@@ -10,8 +10,8 @@
 //! Modules from low to high; each imports only lower ones (and what shares its folder):
 //! `addr`, `phys`, `user`, `claim`, `shrinker`, [`failure`],
 //! [`frame`], [`fallible`], [`limits`], [`account`],
-//! [`slot`], [`page_table`], [`kernel`], [`heap`], `window`, `snapshot` with the frame cache,
-//! [`swap`], `reclaim`, `shared`, `region`, `space`, `audit`.
+//! [`kept_file`], [`slot`], [`page_table`], [`kernel`], [`heap`], `window`, `snapshot` with the
+//! frame cache, [`swap`], `reclaim`, `shared`, `region`, `space`, `audit`.
 
 pub mod account;
 mod addr;
@@ -24,6 +24,7 @@ mod front_map;
 pub mod heap;
 #[cfg(not(target_os = "none"))]
 pub mod host;
+pub mod kept_file;
 pub mod kernel;
 pub mod limits;
 pub mod mmu;
@@ -53,6 +54,7 @@ pub use addr::{
 };
 pub use claim::{Claim, floors};
 pub use frame::{Frame, OutOfMemory};
+pub use kept_file::KeptFile;
 pub use page_of::page_of;
 pub use reclaim::{
     keep_margin, make_room, make_room_beside, ready, reclaim_ahead, register_last_resort,
@@ -89,6 +91,7 @@ pub unsafe fn init(
 
 /// What machine and host have in common at start: the shrinkers, and the action of `drop_caches`.
 fn register_shrinkers() {
+    kept_file::init();
     heap::init();
     cache::init();
     reclaim::init();

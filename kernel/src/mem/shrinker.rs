@@ -10,6 +10,8 @@ use crate::sync::Once;
 /// The order in which shrinkers are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
+    /// What is kept of programs' files.
+    KeptFiles,
     /// Empty pages of the heap.
     Heap,
     /// Frames that only the frame cache holds.
@@ -22,7 +24,7 @@ pub(super) enum Stage {
 /// and skips what is locked.
 type Shrinker = fn() -> usize;
 
-static SHRINKERS: [Once<Shrinker>; 3] = [const { Once::new() }; 3];
+static SHRINKERS: [Once<Shrinker>; 4] = [const { Once::new() }; 4];
 
 /// Registers a stage's shrinker, once.
 pub(super) fn register(stage: Stage, shrinker: Shrinker) {

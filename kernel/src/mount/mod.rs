@@ -19,6 +19,7 @@ mod copy;
 mod direct;
 mod handles;
 mod in_flight;
+mod kept;
 mod local;
 mod message;
 mod mutants;

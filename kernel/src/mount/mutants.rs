@@ -23,6 +23,8 @@ macro_rules! predicates {
 predicates! {
     /// R1: read-ahead data is used although the file has changed.
     stale_ahead = StaleAhead;
+    /// A6: a program is started from what was kept of its file before a change.
+    run_old_program = RunOldProgram;
     /// Q1: read-ahead snapshots keep the space that they reserve on the server.
     ahead_keeps_room = AheadKeepsRoom;
     /// R8: a refused snapshot is an error.

@@ -92,7 +92,7 @@ pub fn snapshot(
 }
 
 /// The reason why this space cannot read this file lazily, if there is one.
-fn reason_for_eager(file: &ServerFile, space: &Space) -> Option<Counter> {
+pub(super) fn reason_for_eager(file: &ServerFile, space: &Space) -> Option<Counter> {
     if space.policy.is_server() && !mutants::lazy_server() {
         Some(Counter::ReadsEagerServer)
     } else if !space.policy.lazy() {

@@ -2,7 +2,8 @@
 //! snapshot of its next bytes, without a message for each read.
 //!
 //! Owns one snapshot for each such open file, and the list of changes in progress. Does not own
-//! frames: those are in the frame cache.
+//! frames: those are in the frame cache. The list also says when what is kept of the files of
+//! programs is valid (`kept`).
 //!
 //! Invariant (R1): a read-ahead snapshot holds what the file holds now. The server has declared
 //! that its files change only by this kernel's requests
@@ -23,7 +24,7 @@ use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::{FileId, Handle};
 
 use super::mutants;
-use crate::mem::{Snapshot, fallible};
+use crate::mem::{KeptFile, Snapshot, fallible, kept_file};
 use crate::sync::{Mutex, rank};
 
 /// Sequential reads after which the next one is read ahead.
@@ -31,9 +32,11 @@ const FIRST_READS: u32 = 2;
 /// The factor by which that number grows each time that a snapshot was dropped unused.
 const BACKOFF: u32 = 8;
 
-/// The read-ahead snapshots of a mount.
+/// The read-ahead snapshots of a mount, and when what is kept of its files is valid.
 #[derive(Default)]
 pub struct ReadAhead {
+    /// The mount's number.
+    mount: u64,
     state: Mutex<State, rank::ReadAhead>,
 }
 
@@ -103,9 +106,28 @@ impl Drop for Change<'_> {
 pub(super) struct ChangeCount(u64);
 
 impl ReadAhead {
+    /// Nothing, of the mount with this number.
+    pub(super) fn new(mount: u64) -> Self {
+        Self { mount, ..Self::default() }
+    }
+
+    /// Announces a request that changes names and no contents. The change is in progress until the
+    /// result is dropped.
+    pub fn begin_name_change(&self) -> Result<Change<'_>, Errno> {
+        self.begin(None)
+    }
+
     /// Announces a request that changes `file`, or an unknown file (`None`). The change is in
     /// progress until the result is dropped.
     pub fn begin_change(&self, file: Option<FileId>) -> Result<Change<'_>, Errno> {
+        let change = self.begin(file)?;
+        if !mutants::run_old_program() {
+            kept_file::forget(self.mount, file.map(|file| file.0));
+        }
+        Ok(change)
+    }
+
+    fn begin(&self, file: Option<FileId>) -> Result<Change<'_>, Errno> {
         let mut state = self.state.lock();
         fallible::push(&mut state.changing, file)?;
         state.begun += 1;
@@ -124,6 +146,26 @@ impl ReadAhead {
     pub fn drop_all(&self) -> bool {
         let windows = core::mem::take(&mut self.state.lock().windows);
         !windows.is_empty()
+    }
+
+    /// What is kept of a file, unless the file is changing.
+    pub(super) fn find_file(&self, file: FileId) -> Option<KeptFile> {
+        let state = self.state.lock();
+        let place = kept_file::Place { mount: self.mount, file: file.0 };
+        if state.is_changing(file) { None } else { kept_file::find(place) }
+    }
+
+    /// Keeps a file that was requested at `before`, unless a change has begun since. Returns
+    /// whether it is unchanged.
+    pub(super) fn keep_file(&self, file: FileId, before: ChangeCount, contents: &KeptFile) -> bool {
+        let state = self.state.lock();
+        if ChangeCount(state.begun) != before {
+            return false;
+        }
+        let place = kept_file::Place { mount: self.mount, file: file.0 };
+        // Without memory for it, it is not kept.
+        let _ = kept_file::keep(place, contents);
+        true
     }
 
     /// Drops the snapshot of a file that is being closed.

@@ -10,12 +10,12 @@ use fsproto::{AllocateMode, Attr, FileKind, Handle, MAX_PAYLOAD, Time};
 use super::handles::HandleCharge;
 use super::server::Mount;
 use super::server_file::ServerFile;
-use super::{read, write};
+use super::{kept, read, write};
 use crate::file::{
-    DirectoryEntry, FileObject, Identity, Io, SetAttr, Stat, UserBuffers, WriteOutcome,
+    DirectoryEntry, FileObject, FileType, Identity, Io, SetAttr, Stat, UserBuffers, WriteOutcome,
     WritePosition,
 };
-use crate::mem::{Snapshot, Space};
+use crate::mem::{KeptFile, Snapshot, Space};
 
 /// Bytes of directory entries requested at once.
 const DIRECTORY_BYTES: u32 = MAX_PAYLOAD as u32 / 16;
@@ -24,6 +24,8 @@ const DIRECTORY_BYTES: u32 = MAX_PAYLOAD as u32 / 16;
 pub struct RemoteFile {
     file: ServerFile,
     kind: FileKind,
+    /// Permission bits when it was opened.
+    mode: u16,
 }
 
 impl RemoteFile {
@@ -34,7 +36,8 @@ impl RemoteFile {
         attr: &Attr,
         charge: HandleCharge,
     ) -> Self {
-        Self { file: ServerFile::new(mount, handle, attr, charge), kind: attr.kind }
+        let (kind, mode) = (attr.kind, Stat::from_attr(attr, mount.id()).mode);
+        Self { file: ServerFile::new(mount, handle, attr, charge), kind, mode }
     }
 
     /// The file's handle on its server.
@@ -138,6 +141,14 @@ impl FileObject for RemoteFile {
         let ServerFile { mount, handle, .. } = &self.file;
         let (_, payload) = mount.session().call(&fsproto::ReadLink { handle: *handle }, &[])?;
         payload.to_vec()
+    }
+
+    fn type_and_mode(&self) -> Result<(FileType, u16), Errno> {
+        Ok((self.kind.into(), self.mode))
+    }
+
+    fn kept(&self, space: &Arc<Space>) -> Result<Option<KeptFile>, Errno> {
+        if self.kind == FileKind::Regular { kept::kept(&self.file, space) } else { Ok(None) }
     }
 
     fn snapshot(

@@ -80,7 +80,7 @@ impl Mount {
         }
         let handles = Handles::new(welcome.files);
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        let (read_ahead, figures) = (ReadAhead::default(), Mutex::default());
+        let (read_ahead, figures) = (ReadAhead::new(id), Mutex::default());
         Ok(Arc::new(Self { id, session, features, handles, trust, read_ahead, figures }))
     }
 

@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 
+use foundation::ByteCount;
 use fsproto::{Attr, FileId, Handle};
 
 use super::handles::HandleCharge;
@@ -16,6 +17,8 @@ pub struct ServerFile {
     pub handle: Handle,
     /// The file's number on the server.
     pub id: FileId,
+    /// Its length in bytes when it was opened.
+    pub size: ByteCount,
     /// How the file has been read so far.
     pub pattern: ReadPattern,
     _charge: HandleCharge,
@@ -24,7 +27,8 @@ pub struct ServerFile {
 impl ServerFile {
     /// Takes ownership of a handle that an `Open` request returned.
     pub fn new(mount: Arc<Mount>, handle: Handle, attr: &Attr, charge: HandleCharge) -> Self {
-        Self { mount, handle, id: attr.id, pattern: ReadPattern::default(), _charge: charge }
+        let (id, size) = (attr.id, attr.size);
+        Self { mount, handle, id, size, pattern: ReadPattern::default(), _charge: charge }
     }
 }
 

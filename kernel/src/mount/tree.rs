@@ -54,7 +54,7 @@ impl FileSystem for MountedTree {
     fn remove(&self, path: &[u8], flags: OpenFlags) -> Result<Walk<()>, Errno> {
         // Removing or adding a name changes the file's change time, after which the next read
         // updates its access time: read-ahead data of it cannot be used.
-        let _change = self.0.read_ahead().begin_change(None)?;
+        let _change = self.0.read_ahead().begin_name_change()?;
         Ok(self.0.walk(&fsproto::Remove { dir: Handle::ROOT, flags }, &[path])?.map(drop))
     }
 
@@ -65,7 +65,7 @@ impl FileSystem for MountedTree {
             old_bytes: old.len() as u32,
             flags,
         };
-        let _change = self.0.read_ahead().begin_change(None)?;
+        let _change = self.0.read_ahead().begin_name_change()?;
         Ok(self.0.walk(&request, &[old, new])?.map(drop))
     }
 

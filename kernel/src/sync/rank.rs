@@ -157,6 +157,8 @@ ranks! {
 
     /// the snapshots that a mount keeps for read-ahead.
     ReadAhead: Spin,
+    /// what is kept of programs' files.
+    KeptFiles: Spin,
     /// the last figures of a mount.
     Figures: Spin,
     /// the list of sessions on which handles may wait to be closed.

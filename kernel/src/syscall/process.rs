@@ -79,8 +79,8 @@ fn open_executable(current: &Current, path: &[u8]) -> Result<Executable, Errno> 
     let base = current.context().lock().directory.clone();
     let how = crate::file::OpenHow { flags: OpenFlags::READ, mode: 0 };
     let (file, place) = namespace::root().open(&base, path, how)?;
-    let stat = file.stat()?;
-    if stat.file_type != crate::file::FileType::Regular || stat.mode & EXECUTABLE_BITS == 0 {
+    let (file_type, mode) = file.type_and_mode()?;
+    if file_type != crate::file::FileType::Regular || mode & EXECUTABLE_BITS == 0 {
         return Err(Errno::EACCES);
     }
     Ok(Executable { file, path: place.path })

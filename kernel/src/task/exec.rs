@@ -1,25 +1,25 @@
 //! exec: another program in place of the one that runs.
 //!
 //! The new address space is complete before the old one is dropped, so a failure leaves the caller
-//! unchanged. A program is loaded by the same read that programs use, into anonymous memory. On a
-//! mount with snapshots its pages are therefore lazy, and later writes to the file do not change
-//! them (A6).
+//! unchanged.
 #![forbid(unsafe_code)]
 
 use super::arguments::{Arguments, Pace, ScriptLine};
-use super::elf::{ELIBBAD, HEADER_BYTES, LOADER_BASE, Program, Segment};
+use super::elf::{ELIBBAD, HEADER_BYTES, LOADER_BASE, Program};
+use super::load::{Image, load};
 use super::thread::{AlternateStack, InitialState};
 use super::{Current, Identity, WaitStatus, family, robust};
 use crate::arch::Registers;
-use crate::file::{FdTable, FileObject, Io, IoCaller, UserBuffers, random};
+use crate::file::{FdTable, FileObject, Io, IoCaller, UserBuffers, mapped, random};
 use crate::mem::limits::{INFINITE, Resource};
 use crate::mem::{
-    Backing, Claim, Occupant, OutOfMemory, PAGE_BYTES, Placement, Prot, Space, USER_END, UserAddr,
-    UserSlice, fallible,
+    Backing, Claim, Frame, KeptFile, Occupant, OutOfMemory, PAGE_BYTES, Placement, Prot, Space,
+    USER_END, UserAddr, UserSlice, fallible,
 };
 use crate::sync::{Interrupt, Mutex};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Deref;
 use core::sync::atomic::Ordering;
 use foundation::{ByteCount, Errno, FileOffset};
 use zerocopy::IntoBytes;
@@ -38,97 +38,6 @@ const MAX_NAME: usize = 15;
 /// Bytes of the arguments that the kernel keeps for /proc, at most: a page, as Linux did before it
 /// read them from the program's memory.
 const MAX_COMMAND_LINE: usize = PAGE_BYTES;
-
-/// The file of a program.
-pub(super) enum Image<'a> {
-    /// An open file.
-    File(&'a Arc<dyn FileObject>),
-    /// Memory: a member of the ramdisk, before there is a root file system.
-    Memory(&'a [u8]),
-}
-
-impl Image<'_> {
-    /// Fills `to` from `offset` on; ENOEXEC where the file is too short.
-    fn read_to(&self, space: &Arc<Space>, to: UserSlice, offset: FileOffset) -> Result<(), Errno> {
-        match self {
-            Self::Memory(bytes) => {
-                let start = usize::try_from(offset.0).map_err(|_| Errno::ENOEXEC)?;
-                let part = bytes
-                    .get(start..)
-                    .and_then(|rest| rest.get(..to.len()))
-                    .ok_or(Errno::ENOEXEC)?;
-                Ok(space.copy_out_all(to, part)?)
-            }
-            Self::File(file) => {
-                let io = Io { space, caller: None, nonblocking: false };
-                let mut buffers = UserBuffers::one(to);
-                let mut done = ByteCount::ZERO;
-                while done < ByteCount::of_len(to.len()) {
-                    match file.read(&io, &mut buffers, offset + done)? {
-                        ByteCount::ZERO => return Err(Errno::ENOEXEC),
-                        count => done += count,
-                    }
-                }
-                Ok(())
-            }
-        }
-    }
-}
-
-/// Loads a program into an empty space.
-pub(super) fn load(space: &Arc<Space>, program: &Program, image: &Image<'_>) -> Result<(), Errno> {
-    let mut mapped_end = 0;
-    for segment in &program.segments {
-        let (first, end) = segment.pages();
-        // Neighbours may share a page, which then gets the permissions of both.
-        let first_new = first.max(mapped_end);
-        if first_new < end {
-            let placement = Placement::FixedNoReplace(UserAddr(first_new));
-            space.map(
-                placement,
-                ByteCount(end - first_new),
-                Prot::READ | Prot::WRITE,
-                Backing::Anonymous,
-                "",
-            )?;
-            mapped_end = end;
-        }
-    }
-    for segment in &program.segments {
-        if segment.file_bytes > 0 {
-            image.read_to(
-                space,
-                UserSlice::new(UserAddr(segment.start), ByteCount(segment.file_bytes))?,
-                segment.offset,
-            )?;
-        }
-    }
-    for (index, segment) in program.segments.iter().enumerate() {
-        let (first, end) = segment.pages();
-        let previous = index.checked_sub(1).and_then(|index| program.segments.get(index));
-        let shared = previous.filter(|previous| previous.pages().1 > first);
-        let own_first = shared.map_or(first, |previous| previous.pages().1);
-        if own_first < end {
-            space.protect(UserAddr(own_first), ByteCount(end - own_first), permissions(segment))?;
-        }
-        if let Some(previous) = shared {
-            space.protect(
-                UserAddr(first),
-                ByteCount(own_first - first),
-                permissions(previous) | permissions(segment),
-            )?;
-        }
-    }
-    Ok(())
-}
-
-fn permissions(segment: &Segment) -> Prot {
-    let mut prot = Prot::empty();
-    prot.set(Prot::READ, segment.readable);
-    prot.set(Prot::WRITE, segment.writable);
-    prot.set(Prot::EXECUTE, segment.executable);
-    prot
-}
 
 /// The size of the first stack: `RLIMIT_STACK`, as far as there is space for it.
 fn stack_bytes(space: &Space) -> u64 {
@@ -240,9 +149,41 @@ pub struct Executable {
     pub path: Vec<u8>,
 }
 
+/// What is kept of a small file, once stores to its shared mappings are in it (M4).
+fn kept(current: &Current, file: &Arc<dyn FileObject>) -> Result<Option<KeptFile>, Errno> {
+    mapped::before_read(current.space(), file)?;
+    file.kept(current.space())
+}
+
 /// The first bytes of a file, which hold its headers.
-fn first_bytes(current: &Current, file: &Arc<dyn FileObject>) -> Result<Vec<u8>, Errno> {
-    part(current, file, FileOffset::ZERO, HEADER_BYTES)
+fn first_bytes(
+    current: &Current,
+    file: &Arc<dyn FileObject>,
+    kept: Option<&KeptFile>,
+) -> Result<FirstBytes, Errno> {
+    let frame = kept.and_then(|kept| kept.frames(0, 1)).and_then(<[Frame]>::first);
+    match frame {
+        Some(frame) => Ok(FirstBytes::Frame(frame.clone())),
+        None => part(current, file, FileOffset::ZERO, HEADER_BYTES).map(FirstBytes::Copied),
+    }
+}
+
+/// Up to a page from the start of a file.
+enum FirstBytes {
+    Copied(Vec<u8>),
+    /// Zeros follow the end of the file.
+    Frame(Frame),
+}
+
+impl Deref for FirstBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Copied(bytes) => bytes,
+            Self::Frame(frame) => frame.bytes(),
+        }
+    }
 }
 
 /// `length` bytes of a file from `offset` on; fewer where it ends.
@@ -276,7 +217,8 @@ pub fn exec(
     open: &dyn Fn(&[u8]) -> Result<Executable, Errno>,
 ) -> Result<(), Errno> {
     let mut executable = open(path)?;
-    let mut start = first_bytes(current, &executable.file)?;
+    let mut kept = kept(current, &executable.file)?;
+    let mut start = first_bytes(current, &executable.file, kept.as_ref())?;
     let mut script = path.to_vec();
     let mut depth = 0;
     while let Some(line) = ScriptLine::parse(&start)? {
@@ -291,16 +233,20 @@ pub fn exec(
         }
         executable = open(line.interpreter)?;
         script = line.interpreter.to_vec();
-        start = first_bytes(current, &executable.file)?;
+        kept = self::kept(current, &executable.file)?;
+        start = first_bytes(current, &executable.file, kept.as_ref())?;
     }
     let program = Program::parse(&start)?;
     drop(start);
     let loader = find_loader(current, &executable.file, &program, open)?;
     let space = Occupant::new(&current.space().successor(current.process().account.clone())?);
-    load(&space, &program, &Image::File(&executable.file))?;
+    load(&space, &program, &Image::of(&executable.file, kept.as_ref()))?;
+    drop(kept);
     let entry = match &loader {
         Some((loader, file)) => {
-            load(&space, loader, &Image::File(&file.file)).map(|()| loader.entry)?
+            let kept = self::kept(current, &file.file)?;
+            load(&space, loader, &Image::of(&file.file, kept.as_ref()))?;
+            loader.entry
         }
         None => program.entry,
     };
@@ -329,7 +275,7 @@ fn find_loader(
         path.get(..length).and_then(|path| path.strip_suffix(b"\0")).ok_or(Errno::ENOEXEC)?;
     let loader = open(path)?;
     let parsed =
-        Program::parse_loader(&first_bytes(current, &loader.file)?).map_err(|_| ELIBBAD)?;
+        Program::parse_loader(&first_bytes(current, &loader.file, None)?).map_err(|_| ELIBBAD)?;
     Ok(Some((parsed, loader)))
 }
 

@@ -3,7 +3,8 @@
 
 use super::arguments::Arguments;
 use super::elf::{HEADER_BYTES, Program};
-use super::exec::{self, Image};
+use super::exec;
+use super::load::{Image, load};
 use super::process::{Inheritance, Process};
 use super::signal::{Actions, Signal};
 use super::thread::InitialState;
@@ -30,7 +31,7 @@ pub fn make(image: &[u8], path: &[u8], files: FdTable) -> Result<(), Errno> {
         environment: Vec::new(),
         charge: Charge::take(&space.account, Kind::Files, 0)?,
     };
-    exec::load(&space, &program, &Image::Memory(image))?;
+    load(&space, &program, &Image::Memory(image))?;
     space.set_heap_start(UserAddr(program.end()));
     let sp = exec::build_stack(&space, &program, path, &arguments)?;
     let initial = InitialState::program(Registers::start(program.entry, sp))?;

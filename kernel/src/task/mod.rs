@@ -25,6 +25,7 @@ pub mod fork;
 pub mod frame;
 pub mod futex;
 pub mod init;
+mod load;
 mod mutants;
 pub mod oom;
 mod process;

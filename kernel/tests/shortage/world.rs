@@ -113,6 +113,15 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
+        Self::with_session(Wrapper::open_session)
+    }
+
+    /// One in which the kernel is the server's only client, and knows that.
+    pub fn sole() -> Self {
+        Self::with_session(Wrapper::open_sole_session)
+    }
+
+    fn with_session(open: fn(&mut Wrapper) -> SessionId) -> Self {
         first_mount();
         host::evict_all();
         let free = frame::stats().free;
@@ -121,7 +130,7 @@ impl World {
         let base = Rc::new(RefCell::new(Dispatcher::new(server)));
         let client = LocalConnection::new(base.clone());
         let mut wrapper = Dispatcher::new(Snapfs::new(client, NoTime).expect("it answers"));
-        let server_side = wrapper.open_session();
+        let server_side = open(&mut wrapper);
         let session = Arc::new(Session::new(Arc::new(End)));
         let connected = Arc::downgrade(&session);
         SERVERS.set(Some(Servers { base, wrapper, server_side, session: connected, empty }));

@@ -7,7 +7,7 @@ mod swap_device;
 
 pub use swap_device::{RamSwap, SwapAnswers};
 
-use super::{Frame, Page, frame, kernel, phys};
+use super::{Frame, Page, frame, kept_file, kernel, phys};
 use crate::sync::{self, Interrupt, Scheduler, ThreadId};
 use alloc::alloc::{Layout, alloc_zeroed};
 use foundation::PageCount;
@@ -88,8 +88,9 @@ pub fn evict(frames: usize) {
     super::cache::evict(frames);
 }
 
-/// Frees all frames that only the cache holds.
+/// Frees all frames that only the cache holds, or what is kept of programs' files.
 pub fn evict_all() {
+    kept_file::drop_all();
     evict(usize::MAX);
 }
 

@@ -24,7 +24,7 @@ use crate::mem::{
     Frame, PAGE_BYTES,
     frame::{self, CachedFrame},
     front_map::FrontMap,
-    heap, mutants,
+    heap, kept_file, mutants,
     shrinker::{self, Stage},
     slot::SwapSlot,
     window::{Again, span},
@@ -384,9 +384,10 @@ pub(in crate::mem) fn evict(wanted: usize) -> usize {
     freed
 }
 
-/// Removes all entries that are not pending. Frames that only the cache holds become free. Others
-/// run in between; called with no lock held.
+/// Removes all entries that are not pending, and what is kept of programs' files. Frames that only
+/// the cache holds become free. Others run in between; called with no lock held.
 fn drop_all() {
+    kept_file::drop_all();
     CACHE.lock().hand = None;
     // The first round clears marks.
     for _ in 0..2 {

@@ -21,6 +21,10 @@ const HOST: &[(&str, &str)] = &[
     ("unfair_mutants_are_noticed", "kernel/tests/fairness.rs"),
     ("mutants_of_write_back_are_noticed", "kernel/tests/mapped.rs"),
     ("mutants_of_tags_are_noticed", "kernel/src/mount/tags.rs"),
+    (
+        "a6_what_is_kept_of_a_program_is_forgotten_before_its_file_changes",
+        "kernel/tests/shortage/main.rs",
+    ),
     ("mutants_of_hand_over_are_noticed", "kernel/src/file/tests/socket.rs"),
 ];
 

@@ -122,6 +122,10 @@ pub static COPY_TOUCHED: Knob = Knob::new("copy_touched", 31, MAX_FAULT_AROUND);
 pub static COMPOSE_PAGES: Knob = Knob::new("compose_pages", 16, MAX_FAULT_AROUND);
 /// Bytes of a read-ahead snapshot, for small sequential reads. 0 turns read-ahead off.
 pub static READ_AHEAD: Knob = Knob::new("read_ahead", 4 << 20, 1 << 30);
+/// Whole pages that a small sequential read must cover to be associated with the snapshot of
+/// read-ahead, where its buffer follows the one before in memory (R11). 0: it copies. `cargo xtask
+/// bench coalesce` shows that fewer do not pay.
+pub static COALESCE_PAGES: Knob = Knob::new("coalesce_pages", 4, 1 << 20);
 /// Whole pages that a write must cover to make them clean (W8), unless some of them are sent as
 /// references. A smaller buffer is soon filled again.
 pub static MIN_CLEAN_PAGES: Knob = Knob::new("min_clean_pages", 512, 1 << 20);
@@ -157,12 +161,13 @@ pub static BLOCK_BYTES: Knob = Knob::new("block_bytes", 64 << 10, 1 << 24);
 pub const MAX_FAULT_AROUND: u64 = 64;
 
 /// All knobs and buttons.
-pub static ALL: [Control; 16] = [
+pub static ALL: [Control; 17] = [
     Control::Knob(&LAZY),
     Control::Knob(&READ_AHEAD),
     Control::Knob(&MIN_LAZY_PAGES),
     Control::Knob(&COPY_TOUCHED),
     Control::Knob(&COMPOSE_PAGES),
+    Control::Knob(&COALESCE_PAGES),
     Control::Knob(&MIN_CLEAN_PAGES),
     Control::Knob(&FAULT_AROUND),
     Control::Knob(&STORE_AROUND),

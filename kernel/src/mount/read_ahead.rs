@@ -24,7 +24,7 @@ use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::{FileId, Handle};
 
 use super::mutants;
-use crate::mem::{KeptFile, Snapshot, fallible, kept_file};
+use crate::mem::{KeptFile, Snapshot, UserSlice, fallible, kept_file};
 use crate::sync::{Mutex, rank};
 
 /// Sequential reads after which the next one is read ahead.
@@ -206,6 +206,10 @@ impl ReadAhead {
     }
 }
 
+/// Small reads that copy after one that was associated and touched at once: that one costs as much
+/// as two, which is little of all of them together.
+const COPIES: u32 = 32;
+
 /// How an open file has been read so far. Races between readers cost only efficiency.
 #[derive(Debug)]
 pub struct ReadPattern {
@@ -217,6 +221,11 @@ pub struct ReadPattern {
     required: AtomicU32,
     /// Whether a window was kept.
     has_window: AtomicBool,
+    /// Where the buffer of the last small read ended.
+    memory: AtomicU64,
+    /// Small reads that are still to be copied, because one that was associated was touched at
+    /// once.
+    copies: AtomicU32,
 }
 
 impl Default for ReadPattern {
@@ -226,6 +235,8 @@ impl Default for ReadPattern {
             reads: AtomicU32::new(0),
             required: AtomicU32::new(FIRST_READS),
             has_window: AtomicBool::new(false),
+            memory: AtomicU64::new(0),
+            copies: AtomicU32::new(0),
         }
     }
 }
@@ -240,6 +251,22 @@ impl ReadPattern {
     /// Whether a window was kept.
     pub(super) fn has_window(&self) -> bool {
         self.has_window.load(Ordering::Relaxed)
+    }
+
+    /// Whether a small read may be associated (R11): its buffer begins where that of the one before
+    /// ended, and pages are not touched as soon as they are read. `touched` returns whether those
+    /// before the buffer were.
+    pub(super) fn coalesces(&self, buffer: UserSlice, touched: impl FnOnce() -> bool) -> bool {
+        let before = self.memory.load(Ordering::Relaxed);
+        self.memory.store(buffer.end().0, Ordering::Relaxed);
+        let copies = self.copies.load(Ordering::Relaxed);
+        if before != buffer.addr().0 || copies > 0 {
+            self.copies.store(copies.saturating_sub(1), Ordering::Relaxed);
+            return false;
+        }
+        let touched = touched();
+        self.copies.store(if touched { COPIES } else { 0 }, Ordering::Relaxed);
+        !touched
     }
 
     /// Records that a window was kept.

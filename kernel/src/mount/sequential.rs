@@ -44,7 +44,9 @@ pub(super) fn read(
     else {
         return Ok(None);
     };
-    let done = copy(&window, io, to, offset, count)?;
+    let mapped = coalesce(file, &window, io, to, offset, count);
+    let rest = copy(&window, io, to, offset + mapped, count - mapped)?;
+    let done = rest.or((!mapped.is_zero()).then_some(ByteCount::ZERO)).map(|rest| rest + mapped);
     io.space.counters.add(Counter::ReadsAhead, u64::from(done.is_some()));
     io.space.counters.add(Counter::BytesReadAhead, done.unwrap_or_default().0);
     Ok(done)
@@ -82,6 +84,40 @@ fn take(file: &ServerFile, offset: FileOffset) -> Result<Option<Window>, Errno> 
         // The snapshot was taken during this call, so it answers this read.
     }
     Ok(Some(window))
+}
+
+/// Associates the whole pages of a small read with the window's snapshot, if its buffer begins at a
+/// page where that of the read before ended: so many of them end as one association (R11). Returns
+/// the number of bytes; 0 where the read has to be copied.
+fn coalesce(
+    file: &ServerFile,
+    window: &Window,
+    io: &Io<'_>,
+    to: &mut UserBuffers,
+    offset: FileOffset,
+    count: ByteCount,
+) -> ByteCount {
+    let least = knob::COALESCE_PAGES.get();
+    let Some(buffer) = to.only().filter(|buffer| buffer.addr().is_page_aligned()) else {
+        return ByteCount::ZERO;
+    };
+    let at = offset - window.start;
+    let pages = PageCount(count.0.min(window.snapshot.len.0.saturating_sub(at.0)) / PAGE);
+    let whole = buffer.take(pages.bytes().to_usize());
+    if least == 0
+        || pages.0 < least
+        || !file.pattern.coalesces(buffer, || io.space.was_touched_before(buffer.addr()))
+        || io.space.lazy_prefix(whole) < whole.len()
+    {
+        return ByteCount::ZERO;
+    }
+    // Without memory for it (Q4), the read copies.
+    let associated =
+        io.space.associate(whole.addr(), pages, &window.snapshot, SnapshotOffset(at.0));
+    let pages = associated.unwrap_or_default();
+    io.space.counters.add(Counter::PagesLazy, pages.0);
+    to.skip(pages.bytes());
+    pages.bytes()
 }
 
 /// Copies from a window. `None` where a page cannot be fetched before the first byte was copied:

@@ -99,6 +99,7 @@ pub fn script(seed: u64) -> Script {
     setup.budget_pages = budget_pages(seed);
     (setup.fault_around_max, setup.fault_whole, setup.copy_touched) = policies(seed);
     setup.compose_pages = [1, 2, 16][Rng::with_seed(!seed ^ 0x10).usize(0..3)];
+    setup.coalesce_pages = [0, 1, 1][Rng::with_seed(!seed ^ 0x11).usize(0..3)];
     if Rng::with_seed(seed.rotate_left(32)).u8(0..8) == 0 {
         setup.lacks |= Features::DIRECT.bits();
     }
@@ -182,6 +183,7 @@ fn setup(rng: &mut Rng) -> Setup {
         fault_around_max: 64,
         fault_whole: 0,
         copy_touched: 0,
+        coalesce_pages: 0,
         compose_pages: 16,
         min_lazy_pages: [1, 2, 2, 3][rng.usize(0..4)],
         lacks: lacks.bits(),

@@ -28,6 +28,7 @@ fn r10_holes_beyond_the_first_list() {
         fault_around_max: 64,
         fault_whole: 0,
         copy_touched: 0,
+        coalesce_pages: 0,
         compose_pages: 16,
         min_lazy_pages: 2,
         lacks: 0,

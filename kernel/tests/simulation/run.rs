@@ -90,6 +90,7 @@ fn run_or_panic(script: &Script, order: Order) {
     knob::FAULT_AROUND_MAX.set(setup.fault_around_max).expect("a sensible number");
     knob::FAULT_WHOLE.set(setup.fault_whole).expect("a sensible number");
     knob::COMPOSE_PAGES.set(setup.compose_pages).expect("a sensible number");
+    knob::COALESCE_PAGES.set(setup.coalesce_pages).expect("a sensible number");
     knob::COPY_TOUCHED.set(setup.copy_touched).expect("a sensible number");
     knob::MIN_LAZY_PAGES.set(setup.min_lazy_pages).expect("a sensible number");
     host::evict_all();

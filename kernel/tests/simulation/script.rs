@@ -48,6 +48,9 @@ pub struct Setup {
     /// Reads of at most so many whole pages copy after one that was touched.
     #[serde(default)]
     pub copy_touched: u64,
+    /// Small adjacent reads of so many pages and more are associated.
+    #[serde(default)]
+    pub coalesce_pages: u64,
     /// Windows of so many pages and more are composed of pages of the file.
     #[serde(default = "compose_pages")]
     pub compose_pages: u64,

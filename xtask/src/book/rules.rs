@@ -79,10 +79,7 @@ const READ: &[Rule] = &[
         "holes",
         "A hole of a file costs no message and no frame, even after it has been overwritten.",
     ),
-    without(
-        "small adjacent reads are not merged",
-        rule("R11", "coalesce", "Many small reads of one file become one association."),
-    ),
+    rule("R11", "coalesce", "Small reads into adjacent memory become one association."),
 ];
 
 const CHANGE: &[Rule] = &[

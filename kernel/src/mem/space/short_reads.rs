@@ -13,7 +13,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Space, SpaceState};
-use crate::mem::{Backing, Page, PageRange, mutants};
+use crate::mem::{Backing, Page, PageRange, UserAddr, mutants};
 use foundation::PAGE_BYTES;
 
 /// Reads that copy before one is lazy again: that one costs half as much again at most, which is
@@ -38,6 +38,18 @@ impl Space {
     /// Whether a read that one message could bring shall copy.
     pub fn copies_short_reads(&self) -> bool {
         self.with(|state| state.copies_short_read())
+    }
+}
+
+impl Space {
+    /// Whether the page before `addr` is one that a read associated, and was touched since.
+    pub fn was_touched_before(&self, addr: UserAddr) -> bool {
+        let Some(page) = addr.page().0.checked_sub(1).map(Page) else { return false };
+        self.with(|state| {
+            let region = state.regions.find(page);
+            region.is_some_and(|(_, region)| matches!(region.backing, Backing::Snapshot { .. }))
+                && state.table.get(page).is_some()
+        })
     }
 }
 

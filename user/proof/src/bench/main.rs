@@ -11,6 +11,7 @@
 #![cfg_attr(target_os = "none", no_main)]
 #![deny(clippy::undocumented_unsafe_blocks)]
 
+mod coalesce;
 mod copies;
 mod history;
 mod kernel;
@@ -34,7 +35,8 @@ fn run(args: &Args) -> i32 {
         return run_line(args.get(2).copied().unwrap_or_default());
     }
     let rows = kernel::ROWS.iter().chain(servers::ROWS).chain(reads::ROWS);
-    let rows = rows.chain(copies::ROWS).chain(history::ROWS).chain(worse::ROWS);
+    let rows = rows.chain(copies::ROWS).chain(history::ROWS);
+    let rows = rows.chain(worse::ROWS).chain(coalesce::ROWS);
     let (mut status, mut found) = (0, false);
     for (name, measure) in rows.clone() {
         let matches = match filter {

@@ -95,14 +95,14 @@ fn sweep(meter: &Meter) -> Result<()> {
 }
 
 /// Prints a ratio with six decimals: some are so small.
-fn report(meter: &Meter, row: &str, millionths: u64) {
+pub fn report(meter: &Meter, row: &str, millionths: u64) {
     if !meter.silent {
         let (whole, rest) = (millionths / 1_000_000, millionths % 1_000_000);
         println!("{}.{row} {whole}.{rest:06} ratio", meter.name);
     }
 }
 
-fn write_file(path: &[u8], text: &[u8]) -> Result<()> {
+pub fn write_file(path: &[u8], text: &[u8]) -> Result<()> {
     let fd = sys::open(path, abi::O_WRONLY, 0)?;
     let written = sys::write_all(fd, text);
     sys::close(fd)?;

@@ -5,7 +5,7 @@ use crate::stack::Stack;
 use foundation::mutant::Mutant;
 use proof::guest_test;
 use proof::kit::{Buffer, Child, Content, File, Named, Outcome, PAGE, byte, pattern};
-use proof::lazy::{self, Meter};
+use proof::lazy::{self, Knob, Meter};
 use proof::random::Random;
 use proof::{check, check_eq, os};
 use user::prelude::*;
@@ -153,6 +153,39 @@ fn r1_small_reads_among_changes() -> Outcome {
         }
     }
     Ok(())
+}
+
+/// Small reads in order, each behind the one before in memory: they end as one association, which
+/// keeps what the file held. If pages are touched as soon as they are read, they are copied.
+#[guest_test]
+fn r11_coalesce() -> Outcome {
+    const PIECE: usize = 4 * PAGE;
+    const READS: usize = 24;
+    let _knob = Knob::set("min_lazy_pages", 16)?;
+    let file = File::make("coalesced", 1, (READS * PIECE) as u64)?;
+    let meter = Meter::start()?;
+    let buffer = Buffer::new(READS * PIECE)?;
+    let fd = file.reopen()?;
+    for number in 0..READS {
+        let count = os::read(fd, buffer.at(number * PIECE), PIECE).named("read")?;
+        check_eq!(count, PIECE, "bytes that read {number} gave");
+    }
+    sys::close(fd).named("close")?;
+    meter.expect_least("pages_lazy", 64)?;
+    meter.expect_system("snapshots_made", 1)?;
+    file.overwrite(2, 0, (READS * PIECE) as u64)?;
+    buffer.check(0, READS * PIECE, pattern(1, 0))?;
+
+    let fd = file.reopen()?;
+    let meter = Meter::start()?;
+    for number in 0..READS {
+        let count = os::read(fd, buffer.at(number * PIECE), PIECE).named("read")?;
+        check_eq!(count, PIECE, "bytes that read {number} gave");
+        buffer.check(number * PIECE, PIECE, pattern(2, (number * PIECE) as u64))?;
+    }
+    sys::close(fd).named("close")?;
+    // One read is associated, to see whether it is touched.
+    meter.expect("pages_lazy", if lazy::present() { 4 } else { 0 })
 }
 
 /// The space reserved for read-ahead is released before a writer gets ENOSPC.

@@ -46,14 +46,14 @@ const FLAGS_AT: usize = 10;
 /// Where the number of handles to close is in a message.
 const CLOSES_AT: usize = 14;
 
-/// Handles that one request can close besides, at most; fewer where its own fields leave less room
+/// Handles that one request can close besides, at most; fewer where its own fields leave less space
 /// ([`Operation::CLOSES`](crate::Operation::CLOSES)).
 pub const MAX_CLOSES: usize = 8;
 
 /// Puts handles to close into the last bytes of an encoded request. The server closes them before
 /// it does what the request says, as if a [`Close`](crate::Close) of each had come first, and sends
 /// no reply for them. There are at most as many as the
-/// [operation has room for](crate::Operation::CLOSES).
+/// [operation has space for](crate::Operation::CLOSES).
 pub fn add_closes(header: &mut [u8; HEADER_BYTES], handles: &[Handle]) {
     debug_assert!(handles.len() <= MAX_CLOSES);
     let count = handles.len().min(MAX_CLOSES);

@@ -38,8 +38,8 @@ pub trait Operation: Field {
     type Reply: Field + Default;
     /// How many handles a request of it can close besides.
     const CLOSES: usize = {
-        let room = (HEADER_BYTES - Header::BYTES - Self::BYTES) / Handle::BYTES;
-        if room < MAX_CLOSES { room } else { MAX_CLOSES }
+        let space = (HEADER_BYTES - Header::BYTES - Self::BYTES) / Handle::BYTES;
+        if space < MAX_CLOSES { space } else { MAX_CLOSES }
     };
 
     /// Encodes the header of a request.

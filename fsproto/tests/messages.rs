@@ -287,8 +287,8 @@ fn a_request_closes_handles_besides() {
     assert_eq!(Header::decode(&reply).map(drop), Err(Malformed));
     // Fields and handles do not overlap.
     assert_eq!(<Close as Operation>::CLOSES, MAX_CLOSES);
-    let room = HEADER_BYTES - Header::BYTES - SetAttr::BYTES;
-    assert_eq!(<SetAttr as Operation>::CLOSES, (room / 8).min(MAX_CLOSES));
+    let space = HEADER_BYTES - Header::BYTES - SetAttr::BYTES;
+    assert_eq!(<SetAttr as Operation>::CLOSES, (space / 8).min(MAX_CLOSES));
 }
 
 #[test]

@@ -12,8 +12,10 @@
 //!
 //! Lock: `FRAMES` is nearly the innermost; nothing is called while it is held.
 
+mod cached;
 mod promised;
 
+pub(super) use cached::CachedFrame;
 pub(super) use promised::{break_promise, promise, redeem};
 
 use super::{
@@ -51,8 +53,6 @@ const RESERVED: u64 = u64::MAX;
 /// bits cannot overflow: every reference takes 8 bytes of memory at least. The zero page is not
 /// counted, so its count stays what it was at the start.
 const ONE_CACHED: u64 = 1 << 56;
-/// Maximum of references by the cache to one frame.
-const MAX_CACHED: u64 = 16;
 
 struct FreeFrames {
     /// First of the list of frames that were used before; each holds the address of the next in
@@ -433,52 +433,6 @@ impl Frame {
     /// `address` came from [`into_raw`](Self::into_raw) and is taken back once.
     pub(super) unsafe fn from_raw(address: PhysAddr) -> Self {
         Self { address }
-    }
-}
-
-/// A reference to a frame that the frame cache holds.
-pub(super) struct CachedFrame(Frame);
-
-impl CachedFrame {
-    /// Adds a reference; `None` where the cache has the maximum for this frame.
-    pub fn new(frame: &Frame) -> Option<Self> {
-        let count = count_of(frame.address);
-        if frame.is_zero_page() {
-            return Some(Self(frame.clone()));
-        }
-        if count.load(Ordering::Relaxed) / ONE_CACHED >= MAX_CACHED {
-            return None;
-        }
-        let cached = Self(frame.clone());
-        count.fetch_add(ONE_CACHED, Ordering::Relaxed);
-        Some(cached)
-    }
-
-    /// `None` where something besides the cache holds the frame, else whether this is the last
-    /// reference.
-    pub fn is_only_cached(&self) -> Option<bool> {
-        if self.0.is_zero_page() {
-            return None;
-        }
-        let count = count_of(self.0.address).load(Ordering::Acquire);
-        let (references, cached) = (count % ONE_CACHED, count / ONE_CACHED);
-        debug_assert!(0 < cached && cached <= references && cached <= MAX_CACHED);
-        (references == cached).then_some(references == 1)
-    }
-}
-
-impl core::ops::Deref for CachedFrame {
-    type Target = Frame;
-    fn deref(&self) -> &Frame {
-        &self.0
-    }
-}
-
-impl Drop for CachedFrame {
-    fn drop(&mut self) {
-        if !self.0.is_zero_page() {
-            count_of(self.0.address).fetch_sub(ONE_CACHED, Ordering::Relaxed);
-        }
     }
 }
 

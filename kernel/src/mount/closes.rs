@@ -191,13 +191,14 @@ mod tests {
         open(&session, 2).for_each(|handle| session.close(handle));
         assert!(close_waiting() && !close_waiting());
         assert_eq!(closed_by_next(&session, &wire), [2, 3].map(Handle));
-        // What a large request has no room for waits for the next one.
+        // What a large request has no space for waits for the next one.
         open(&session, 8).for_each(|handle| session.close(handle));
         session.send_for(&fsproto::SetAttr::default(), || Owner::Nobody).unwrap();
-        let room = <fsproto::SetAttr as Operation>::CLOSES;
-        assert_eq!((closed_by_next(&session, &wire).len(), session.in_flight()), (room, 8 - room));
+        let space = <fsproto::SetAttr as Operation>::CLOSES;
+        assert_eq!(closed_by_next(&session, &wire).len(), space);
+        assert_eq!(session.in_flight(), 8 - space);
         look().unwrap();
-        assert_eq!(closed_by_next(&session, &wire).len(), 8 - room);
+        assert_eq!(closed_by_next(&session, &wire).len(), 8 - space);
         assert_eq!((session.in_flight(), session.table.lock().to_close), (0, 0));
     }
 

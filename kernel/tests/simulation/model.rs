@@ -112,11 +112,8 @@ impl Model {
 
     /// A handle was closed, by a request of its own or besides another.
     pub fn closed(&mut self, handle: Handle) {
-        self.handles.remove(&handle);
-        self.snapshots.remove(&handle);
-        if let Some(fetched) = &mut self.fetched {
-            fetched.remove(&handle);
-        }
+        let fetched = self.fetched.as_mut().and_then(|fetched| fetched.remove(&handle));
+        drop((self.handles.remove(&handle), self.snapshots.remove(&handle), fetched));
     }
 
     /// Checks an exchange, and applies its change to the model.

@@ -187,7 +187,8 @@ impl PageTable {
     }
 
     /// Empties all entries of a range, and frees the tables that the range covers as a whole.
-    /// `emptied` gets the pages, in ascending order, and maybe others between them that had nothing.
+    /// `emptied` gets the pages, in ascending order, and maybe others between them that had
+    /// nothing.
     pub fn clear(&mut self, range: PageRange, mut emptied: impl FnMut(PageRange)) {
         let tables = (self.root(), Some(&self.tables));
         clear(table_at(self.root()), LEVELS, 0, range, tables, &mut emptied);

@@ -1,10 +1,10 @@
 //! Lowest tables that address spaces share after a fork.
 //!
 //! An entry of level 2 without [`EntryFlags::WRITE`] refers to a lowest table to which other spaces
-//! may refer as well: the CPU allows no store below it. Each of them has the same entries, until one
-//! of them changes an entry. It owns a table first: it takes the shared one back where it is the
-//! last to refer to it, and otherwise makes a copy, for which a frame was promised at the fork. So
-//! owning cannot fail.
+//! may refer as well: the CPU allows no store below it. Each of them has the same entries, until
+//! one of them changes an entry. It owns a table first: it takes the shared one back where it is
+//! the last to refer to it, and otherwise makes a copy, for which a frame was promised at the fork.
+//! So owning cannot fail.
 //!
 //! Invariants:
 //! - The count of the table's frame is the number of entries of level 2 that refer to it, and one
@@ -169,9 +169,9 @@ fn whole_tables(range: PageRange) -> PageRange {
 
 impl PageTable {
     /// Shares lowest tables with `other`, which has nothing there: those that have pages of
-    /// `range`, lie in `within` as a whole, and are accepted by `may_share`, which gets their pages.
-    /// Adds to `stale` the translations that may have been writable and are not any more. Returns
-    /// the end of the pages that were looked at.
+    /// `range`, lie in `within` as a whole, and are accepted by `may_share`, which gets their
+    /// pages. Adds to `stale` the translations that may have been writable and are not any more.
+    /// Returns the end of the pages that were looked at.
     pub fn share_tables(
         &mut self,
         range: PageRange,

@@ -372,9 +372,9 @@ pub(super) fn clear(
     });
 }
 
-/// Calls `look` for each cell below a table of `level`, 2 at least, that refers to a table which has
-/// pages of `ranges`, ascending: for those of lower tables first. `look` also gets the cell's level.
-/// Takes the ranges that lie below the table.
+/// Calls `look` for each cell below a table of `level`, 2 at least, that refers to a table which
+/// has pages of `ranges`, ascending: for those of lower tables first. `look` also gets the cell's
+/// level. Takes the ranges that lie below the table.
 pub(super) fn each_table(
     table: &Table,
     level: u32,

@@ -106,7 +106,13 @@ impl<K: FrontKey, V> FrontMap<K, V> {
 
     /// The value of a key, which is made if there is none.
     pub fn get_or_make(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
-        self.tree.entry(key).or_insert_with(|| Owned::new(make())).get_mut()
+        let mut value = match self.place(&key).get() {
+            Some((known, value)) if known == key => value,
+            _ => self.tree.entry(key).or_insert_with(|| Owned::new(make())).0,
+        };
+        self.place(&key).set(Some((key, value)));
+        // SAFETY: a value of the tree, which nobody else uses while `self` is borrowed.
+        unsafe { value.as_mut() }
     }
 
     /// Removes a value.

@@ -76,11 +76,11 @@ fn end(entry: &abi::iovec) -> usize {
     entry.iov_base.addr() + entry.iov_len as usize
 }
 
-/// The vector of a message that is not joined.
-fn gather(header: &[u8; HEADER_BYTES], payload: &[&[u8]]) -> Result<Vec<abi::iovec>> {
+/// The vector of a message that is not joined; `header` is the first entry.
+fn gather(header: abi::iovec, payload: &[&[u8]]) -> Result<Vec<abi::iovec>> {
     let mut from = Vec::new();
     from.try_reserve_exact(1 + payload.len()).map_err(|_| Errno::ENOMEM)?;
-    from.push(vector(header.as_ptr(), HEADER_BYTES));
+    from.push(header);
     for part in payload {
         // A server's pages are often contiguous: they need one entry only.
         match from.get_mut(1..).and_then(<[_]>::last_mut) {
@@ -106,7 +106,11 @@ fn with_message<T>(
     }
     let total = HEADER_BYTES + payload.iter().map(|part| part.len()).sum::<usize>();
     let Some(joined) = small.get_mut(..total) else {
-        return act(&Place::Several(&gather(header, payload)?));
+        let first = vector(header.as_ptr(), HEADER_BYTES);
+        return match payload {
+            [only] => act(&Place::Several(&[first, vector(only.as_ptr(), only.len())])),
+            parts => act(&Place::Several(&gather(first, parts)?)),
+        };
     };
     let (front, mut rest) = joined.split_at_mut(HEADER_BYTES);
     front.copy_from_slice(header);

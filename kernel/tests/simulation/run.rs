@@ -64,14 +64,13 @@ pub fn run(script: &Script, order: Order) -> Result<(), Failure> {
     let choices = sched::take_choices();
     let panic = PANIC.take();
     if ended.is_err() {
-        // Releases what a failed run left behind, as far as possible.
-        let _ = catch_unwind(AssertUnwindSafe(|| {
-            shortage::end();
-            world::end();
-            wire::abandon();
-            ranks::end();
-            swap_file::abandon();
-        }));
+        // Releases what a failed run left behind: each as far as possible, so that the next run
+        // finds nothing of it.
+        let steps: [fn(); 5] =
+            [shortage::end, world::end, wire::abandon, ranks::end, swap_file::abandon];
+        for step in steps {
+            let _ = catch_unwind(step);
+        }
         PANIC.take();
     }
     IN_RUN.set(false);

@@ -205,5 +205,5 @@ pub fn abandon() {
         step();
     }
     FILE.set(None);
-    swap::detach();
+    swap::abandon();
 }

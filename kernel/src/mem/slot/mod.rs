@@ -111,6 +111,14 @@ pub(super) fn close() {
     assert!(absorbed.is_ok() && all_free, "pages are swapped out");
 }
 
+/// Forgets all slots, for the next test after one that failed and may have left some in use.
+#[cfg(not(target_os = "none"))]
+pub(super) fn abandon() {
+    let none = State { slots: None, lost: Lost::NONE };
+    let old = core::mem::replace(&mut *SLOTS.lock(), none);
+    drop(old);
+}
+
 /// Slots in all, and slots free.
 pub fn stats() -> (usize, usize) {
     let state = SLOTS.lock();

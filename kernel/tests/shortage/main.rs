@@ -49,7 +49,10 @@ fn close_many() {
     World::silently(|| failure::during(None, || drop(objects)).0);
     assert_eq!(world.in_flight(), HANDLES);
     drop(open().expect("the root opens"));
-    assert_eq!(world.in_flight(), 0, "one message brings on the next");
+    // The last one waits for a request, or for a CPU with nothing to do.
+    assert_eq!(world.in_flight(), 1, "one message brings on the next");
+    kernel::mount::close_waiting();
+    assert_eq!(world.in_flight(), 0, "handles that wait to be closed");
     world.end("handles");
 }
 

@@ -230,6 +230,8 @@ impl World {
         // What a case mounted, if it did.
         drop(namespace::root().unmount(b"/d"));
         namespace::root().unmount(b"/").expect("the last mount");
+        // The CPU has nothing to do.
+        kernel::mount::close_waiting();
         assert_eq!(mount.session().in_flight(), 0, "{what}: requests in flight");
         drop(mount);
         host::evict_all();

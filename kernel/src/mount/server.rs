@@ -95,7 +95,7 @@ impl Mount {
         if self.session.is_gone() {
             return FileSystemFigures::default();
         }
-        FileSystemFigures { requests: self.session.in_flight() as u64, ..*self.figures.lock() }
+        FileSystemFigures { requests: self.session.unanswered() as u64, ..*self.figures.lock() }
     }
 
     /// The device number (`st_dev`) of its files; never reused.

@@ -216,6 +216,11 @@ impl Session {
         !self.unmarked_peer.load(Ordering::Relaxed)
     }
 
+    /// Unanswered requests.
+    pub fn unanswered(&self) -> usize {
+        self.table.lock().in_flight.len()
+    }
+
     /// Unanswered requests, and handles that wait to be closed.
     pub fn in_flight(&self) -> usize {
         let table = self.table.lock();

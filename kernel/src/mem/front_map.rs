@@ -76,11 +76,13 @@ impl<K: FrontKey, V> FrontMap<K, V> {
     }
 
     #[inline]
+    fn find_in_front(&self, key: &K) -> Option<NonNull<V>> {
+        self.place(key).get().filter(|(known, _)| known == key).map(|(_, value)| value)
+    }
+
+    #[inline]
     fn find(&self, key: &K) -> Option<NonNull<V>> {
-        match self.place(key).get() {
-            Some((known, value)) if known == *key => Some(value),
-            _ => self.find_in_tree(key),
-        }
+        self.find_in_front(key).or_else(|| self.find_in_tree(key))
     }
 
     #[inline(never)]
@@ -106,9 +108,9 @@ impl<K: FrontKey, V> FrontMap<K, V> {
 
     /// The value of a key, which is made if there is none.
     pub fn get_or_make(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
-        let mut value = match self.place(&key).get() {
-            Some((known, value)) if known == key => value,
-            _ => self.tree.entry(key).or_insert_with(|| Owned::new(make())).0,
+        let mut value = match self.find_in_front(&key) {
+            Some(value) => value,
+            None => self.tree.entry(key).or_insert_with(|| Owned::new(make())).0,
         };
         self.place(&key).set(Some((key, value)));
         // SAFETY: a value of the tree, which nobody else uses while `self` is borrowed.
@@ -117,9 +119,8 @@ impl<K: FrontKey, V> FrontMap<K, V> {
 
     /// Removes a value.
     pub fn remove(&mut self, key: &K) {
-        let place = self.place(key);
-        if place.get().is_some_and(|(known, _)| known == *key) {
-            place.set(None);
+        if self.find_in_front(key).is_some() {
+            self.place(key).set(None);
         }
         self.tree.remove(key);
     }

@@ -89,6 +89,7 @@ fn take(file: &ServerFile, offset: FileOffset) -> Result<Option<Window>, Errno> 
 /// Associates the whole pages of a small read with the window's snapshot, if its buffer begins at a
 /// page where that of the read before ended: so many of them end as one association (R11). Returns
 /// the number of bytes; 0 where the read has to be copied.
+#[inline]
 fn coalesce(
     file: &ServerFile,
     window: &Window,
@@ -98,14 +99,16 @@ fn coalesce(
     count: ByteCount,
 ) -> ByteCount {
     let least = knob::COALESCE_PAGES.get();
+    if least == 0 || count.0 / PAGE < least {
+        return ByteCount::ZERO;
+    }
     let Some(buffer) = to.only().filter(|buffer| buffer.addr().is_page_aligned()) else {
         return ByteCount::ZERO;
     };
     let at = offset - window.start;
     let pages = PageCount(count.0.min(window.snapshot.len.0.saturating_sub(at.0)) / PAGE);
     let whole = buffer.take(pages.bytes().to_usize());
-    if least == 0
-        || pages.0 < least
+    if pages.0 < least
         || !file.pattern.coalesces(buffer, || io.space.was_touched_before(buffer.addr()))
         || io.space.lazy_prefix(whole) < whole.len()
     {

@@ -112,7 +112,7 @@ impl Session {
         let (tag, call) = self.begin(O::OP, Interrupt::Killable)?;
         let bytes = payload.iter().map(|part| part.len()).sum();
         // Since the payload was gathered, others may have taken what was available then.
-        let sent = make_room(bytes).and_then(|()| self.send_request(request, tag, payload));
+        let sent = make_room(bytes).and_then(|()| self.send_request(request, tag, bytes, payload));
         if let Err(error) = sent {
             drop(self.table.lock().withdraw(tag));
             return Err(error);
@@ -140,24 +140,25 @@ impl Session {
         owner: impl FnOnce() -> Owner,
     ) -> Result<(), Errno> {
         let tag = self.try_begin(O::OP, owner)?;
-        let sent = self.send_request(request, tag, &[]);
+        let sent = self.send_request(request, tag, 0, &[]);
         sent.inspect_err(|_| drop(self.table.lock().withdraw(tag)))
     }
 
-    /// Sends a request, and with it what waits to be closed.
+    /// Sends a request with `bytes` bytes of payload, and with it what waits to be closed.
     #[inline]
     fn send_request<O: Operation>(
         &self,
         request: &O,
         tag: Tag,
+        bytes: usize,
         payload: &[&[u8]],
     ) -> Result<(), Errno> {
-        let mut header = request.request(tag, payload.iter().map(|part| part.len()).sum());
+        let mut header = request.request(tag, bytes);
         let closing = if self.has_closes() { O::CLOSES } else { 0 };
         if closing == 0 {
-            return self.post(&header, payload);
+            return self.post(&header, bytes, payload);
         }
-        self.with_closes(&mut header, closing, |header| self.post(header, payload))
+        self.with_closes(&mut header, closing, |header| self.post(header, bytes, payload))
     }
 
     /// Sends a request of the swap file with `frames` as payload, without waiting. The reply
@@ -233,8 +234,12 @@ impl Session {
     }
 
     /// Sends a message: straight to the server, if it waits for it.
-    fn post(&self, header: &[u8; HEADER_BYTES], payload: &[&[u8]]) -> Result<(), Errno> {
-        let bytes: usize = payload.iter().map(|part| part.len()).sum();
+    fn post(
+        &self,
+        header: &[u8; HEADER_BYTES],
+        bytes: usize,
+        payload: &[&[u8]],
+    ) -> Result<(), Errno> {
         if bytes <= MAX_HANDED && self.transport.hand_over(header, payload) {
             count_sent(HEADER_BYTES + bytes);
             return Ok(());

@@ -42,8 +42,10 @@ mutants! {
     ChargeWaiting = "charge-waiting",
     /// A server works at its own expense.
     KeepTurn = "keep-turn",
-    /// What a server does for its clients does not count as its own, too.
+    /// A server's part of what it does for its clients is not counted.
     FreeService = "free-service",
+    /// A client pays for all that servers do for it.
+    ClientPays = "client-pays",
     /// Q6: who keeps much leaves nothing to others.
     TakeAll = "take-all",
     /// Q6: who has many files of a server open leaves none to others.

@@ -5,8 +5,11 @@
 //! sleepers, which wake, compute a little or a lot, and sleep again. What they do is drawn from a
 //! seed. The oracle knows CPU time and niceness only:
 //!
-//! - Of two that always want the CPU, neither gets more than its weight says, in any window, but
-//!   for some slices. What a server does for a client counts as the client's.
+//! - Of two that always compute, neither gets more than its weight says, in any window, but for
+//!   some slices. What clients get beyond their weights, the server's work for them included, is
+//!   the server's share at most, for all of them together.
+//! - A client alone with its server gets the shares of both, unless it computes so much itself that
+//!   it uses up its own.
 //! - Who is ready waits for a bounded time, and a sleeper that needs little hardly at all: not for
 //!   those that always compute ([`Machine::most_before_sleeper`]).
 
@@ -15,7 +18,7 @@ use std::rc::Rc;
 
 use fastrand::Rng;
 use foundation::mutant::{Mutant, choose};
-use kernel::sync::{Share, Turn};
+use kernel::sync::{LEVELLED, Share, Turn};
 use kernel::task::fair::{self, CREDIT, Contender, GRAIN, RunQueue};
 
 /// The scheduler's slice.
@@ -55,10 +58,18 @@ struct State {
     wakes_at: Option<u64>,
     /// Since when it is ready and does not run.
     ready_since: Option<u64>,
-    /// CPU time at its expense.
-    got_ns: u64,
+    /// CPU time.
+    computed_ns: u64,
+    /// CPU time of the server for it.
+    served_ns: u64,
     /// Requests that the server has not yet carried out, of a flooder.
     requests: usize,
+}
+
+impl State {
+    fn used(&self) -> [u64; 2] {
+        [self.computed_ns, self.served_ns]
+    }
 }
 
 impl Contender for Task {
@@ -98,8 +109,8 @@ struct Machine {
     slice_end: u64,
     /// Requests that the server has not yet begun.
     requests: Vec<usize>,
-    /// CPU time at the expense of each when the window began.
-    before: Vec<u64>,
+    /// CPU time of each, and of the server for it, when the window began.
+    before: Vec<[u64; 2]>,
 }
 
 const SERVER: usize = 0;
@@ -141,7 +152,7 @@ impl Machine {
             Rc::new(task)
         };
         let tasks: Vec<_> = kinds.into_iter().map(make).collect();
-        let before = vec![0; tasks.len()];
+        let before = vec![[0; 2]; tasks.len()];
         let queue = RunQueue::new();
         let (running, slice_end, requests) = (None, u64::MAX, Vec::new());
         let mut machine =
@@ -305,10 +316,16 @@ impl Machine {
         self.now = next;
         let Some(running) = self.running else { return };
         let task = &self.tasks[running];
-        let lent = task.lent.borrow();
-        task.share.charge_with(spent, lent.as_ref().map(|(_, lent)| (&**lent, spent)));
-        let payer = lent.as_ref().map_or(running, |(at, _)| *at);
-        self.tasks[payer].state.borrow_mut().got_ns += spent;
+        match &*task.lent.borrow() {
+            Some((client, lent)) => {
+                task.share.charge_service(lent, spent);
+                self.tasks[*client].state.borrow_mut().served_ns += spent;
+            }
+            None => {
+                task.share.charge(spent);
+                task.state.borrow_mut().computed_ns += spent;
+            }
+        }
         let left = &mut task.state.borrow_mut().left_ns;
         *left = left.saturating_sub(if *left == u64::MAX { 0 } else { spent });
     }
@@ -359,38 +376,67 @@ impl Machine {
         Ok(())
     }
 
+    /// CPU time of a task in the window, and of the server for it.
+    fn got(&self, at: usize) -> [f64; 2] {
+        let state = self.tasks[at].state.borrow();
+        let now = state.used();
+        [0, 1].map(|kind| (now[kind] - self.before[at][kind]) as f64)
+    }
+
     /// At the end of a window: compares those that always wanted the CPU.
     fn check_shares(&mut self) -> Result<(), String> {
-        let wants = |task: &Task| matches!(task.kind, Kind::Hog | Kind::Client | Kind::Flooder);
-        let virtual_time = |at: usize, task: &Task| {
-            (task.state.borrow().got_ns - self.before[at]) as f64 * 1024.0 / task.weight as f64
-        };
-        let all = self.tasks.iter().enumerate().filter(|(_, task)| wants(task));
-        let mut got: Vec<(f64, f64, usize)> = all
-            .map(|(at, task)| {
-                // One slice too much, one too few, and a client's turn behind others at the server.
-                let slack = 3.0 * SLICE_NS as f64 * 1024.0 / task.weight as f64;
-                (virtual_time(at, task), slack, at)
-            })
+        // One slice too much, one too few, and a client's turn behind others at the server.
+        let slack = 3.0 * SLICE_NS as f64;
+        let lead = (2 * CREDIT + 2 * LEVELLED) as f64;
+        let all = || (0..self.tasks.len()).map(|at| (at, &*self.tasks[at]));
+        let weight = |task: &Task| task.weight as f64 / 1024.0;
+
+        let hogs = all().filter(|(_, task)| task.kind == Kind::Hog);
+        let mut hogs: Vec<_> = hogs
+            .map(|(at, task)| (self.got(at)[0] / weight(task), slack / weight(task), at))
             .collect();
-        got.sort_by(|a, b| a.0.total_cmp(&b.0));
-        // Of several clients one may have to wait for the server's work for another one.
-        let is_client = |task: &Task| matches!(task.kind, Kind::Client | Kind::Flooder);
-        let clients = self.tasks.iter().filter(|task| is_client(task)).count();
-        let poor = got.iter().find(|&&(.., at)| clients < 2 || self.tasks[at].kind == Kind::Hog);
-        let (Some(&(least, slack, poor)), Some(&(most, other_slack, rich))) = (poor, got.last())
+        hogs.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let (Some(&(least, least_slack, poor)), Some(&(most, most_slack, rich))) =
+            (hogs.first(), hogs.last())
         else {
-            return Ok(());
+            return Err("no hogs".to_owned());
         };
-        if most - least > slack + other_slack + 2.0 * CREDIT as f64 {
+        if most - least > least_slack + most_slack + 2.0 * CREDIT as f64 {
+            return Err(format!("hog {rich} got {most:.0} virtual ns, hog {poor} got {least:.0}"));
+        }
+
+        // No share is used beyond what each hog has had of its own.
+        let clients =
+            || all().filter(|(_, task)| matches!(task.kind, Kind::Client | Kind::Flooder));
+        let ahead: f64 = clients()
+            .map(|(at, task)| {
+                let [computed, served] = self.got(at);
+                let own = (least + least_slack + lead) * weight(task) + slack;
+                (computed + served - own).max(0.0)
+            })
+            .sum();
+        let server = &self.tasks[SERVER];
+        let servers = (least + least_slack + lead) * weight(server) + slack;
+        if ahead > servers {
             return Err(format!(
-                "{:?} {rich} got {most:.0} virtual ns, {:?} {poor} got {least:.0}",
-                self.tasks[rich].kind, self.tasks[poor].kind
+                "clients got {ahead:.0} ns beyond their shares, the server's is {servers:.0}"
             ));
         }
-        for (at, task) in self.tasks.iter().enumerate() {
-            self.before[at] = task.state.borrow().got_ns;
+
+        // A client alone uses the server's share and its own one.
+        if let [(at, task)] = *clients().collect::<Vec<_>>() {
+            let [computed, served] = self.got(at);
+            let own = (most - most_slack - lead) * weight(task) - slack;
+            let servers = (most - most_slack - lead) * weight(server) - slack;
+            if computed < own && computed + served < own + servers {
+                return Err(format!(
+                    "{:?} {at} computed for {computed:.0} of {own:.0} ns and was served for \
+                     {served:.0} of {servers:.0} ns",
+                    task.kind
+                ));
+            }
         }
+        self.before = all().map(|(_, task)| task.state.borrow().used()).collect();
         Ok(())
     }
 }
@@ -419,7 +465,7 @@ fn run_extremes() -> Result<(), String> {
     while machine.now < RUN_NS {
         machine.step()?;
     }
-    let got_ns = machine.tasks[11].state.borrow().got_ns;
+    let got_ns = machine.tasks[11].state.borrow().computed_ns;
     let part_ns = RUN_NS / (10 * most.1 / least.1);
     if got_ns.abs_diff(part_ns) > 2 * SLICE_NS {
         return Err(format!("the nicest got {got_ns} ns, its part is {part_ns} ns"));
@@ -434,7 +480,8 @@ fn run_all() -> Result<(), String> {
 }
 
 /// Mutants that the oracle notices.
-const NOTICED: &[Mutant] = &[Mutant::HoardCredit, Mutant::IgnoreNiceness, Mutant::FreeService];
+const NOTICED: &[Mutant] =
+    &[Mutant::HoardCredit, Mutant::IgnoreNiceness, Mutant::FreeService, Mutant::ClientPays];
 
 #[test]
 fn unfair_mutants_are_noticed() {

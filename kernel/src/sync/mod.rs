@@ -24,7 +24,7 @@ pub use check::{
 };
 use foundation::Errno;
 pub use mutex::{Mutex, MutexGuard};
-pub use share::{NICENESS, Share, Turn};
+pub use share::{LEVELLED, NICENESS, Share, Turn};
 pub use sleep::{SleepGuard, SleepLock};
 pub use spin::Once;
 pub use wait::WaitQueue;

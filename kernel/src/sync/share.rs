@@ -2,8 +2,13 @@
 //!
 //! Virtual time is CPU time, in cycles, divided by the weight of a thread's niceness: who has had
 //! the least of it is next (`task::fair`). The shares are here, below whoever lends one: a message
-//! carries the share of the client that it is about, and the server's work on it counts as the
-//! client's.
+//! carries the share of the client that it is about, and the server's work on it is paid from both.
+//!
+//! So a client and the servers that work for it have as much of the CPU as if each were on its own:
+//! a server's share is at the disposal of the clients that need it, whatever part of the work is
+//! the server's. All time is paid once. Who is ahead of the other by [`LEVELLED`] pays nothing, so
+//! no share is used beyond what those that compute have, but for a bounded time: one of N threads
+//! always gets an Nth at least.
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicI8, AtomicU64, Ordering};
@@ -21,6 +26,10 @@ const WEIGHTS: [u32; 40] = [
     3906, 3121, 2501, 1991, 1586, 1277, 1024, 820, 655, 526, 423, 335, 272, 215, 172, 137, 110, 87,
     70, 56, 45, 36, 29, 23, 18, 15,
 ];
+
+/// By how much a server, or its client, can be ahead of the other and still pays for the server's
+/// work, in virtual time: half a slice or so.
+pub const LEVELLED: u64 = 500_000;
 
 /// What one thread has had of the CPU.
 #[derive(Debug, Default)]
@@ -56,14 +65,18 @@ impl Share {
         self.virtual_time.fetch_add(time, Ordering::Relaxed);
     }
 
-    /// Adds CPU time of a server, of which `lent` is for a client and counts as the client's, too.
+    /// Adds CPU time that this one, a server, has worked for a client. Each pays half of it where
+    /// they have had equally much of the CPU, and the one that has had more pays less.
     #[inline]
-    pub fn charge_with(&self, cycles: u64, lent: Option<(&Self, u64)>) {
-        if lent.is_none() || !super::mutants::free_service() {
-            self.charge(cycles);
-        }
-        if let Some((client, cycles)) = lent {
-            client.charge(cycles);
+    pub fn charge_service(&self, client: &Self, cycles: u64) {
+        let behind = client.virtual_time().wrapping_sub(self.virtual_time()).cast_signed();
+        let most = LEVELLED.cast_signed();
+        let part = (behind.clamp(-most, most) + most).cast_unsigned();
+        let own = cycles.saturating_mul(part) / (2 * LEVELLED);
+        let own = super::mutants::servers_part(own);
+        client.charge(cycles - own);
+        if !super::mutants::free_service() {
+            self.charge(own);
         }
     }
 

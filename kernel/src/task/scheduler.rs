@@ -2,7 +2,7 @@
 //!
 //! The timer interrupts a thread at the end of its slice, only while others are ready, and when a
 //! thread is woken by an interrupt and has had much less of the CPU. Each thread works at the
-//! expense of its own share, a server of that of the client that it works for.
+//! expense of its own share, a server of that of the client that it works for, too.
 //!
 //! A thread gives up the CPU only in [`block`], [`yield_now`] and [`finish`]; kernel code is never
 //! preempted. There is no idle thread: a thread that blocks while no other is ready waits for

@@ -83,6 +83,8 @@ pub struct Thread {
     /// The turn of the client that it works for, if it is a server's, and the time-stamp counter
     /// when it got that.
     lent: UnsafeCell<(Option<Turn>, u64)>,
+    /// Cycles that were charged when it returned a turn, and that are part of the next account.
+    charged: AtomicU64,
     /// Where a zero is written, and a futex woken, at its end (`CLONE_CHILD_CLEARTID`); 0 for
     /// nowhere.
     pub clear_child_tid: AtomicU64,
@@ -176,6 +178,7 @@ impl Thread {
             used: CpuTime::default(),
             share: Arc::new(initial.share),
             lent: UnsafeCell::new((None, 0)),
+            charged: AtomicU64::new(0),
             clear_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
             space: Mutex::new(Some(space)),
@@ -297,15 +300,24 @@ impl Thread {
         !pending.without(own.blocked).is_empty()
     }
 
-    /// Adds CPU time that it has used, until now: to its account and to its share, and to that of
-    /// the client that it works for.
+    /// Adds CPU time that it has used, until now: to its account and to its share, and what it was
+    /// for a client to both shares.
     #[inline]
     pub(in crate::task) fn charge(&self, cycles: Cycles) {
         self.used.add(cycles);
         self.process.used.add(cycles);
-        let (lent, since) = self.lent();
-        let part = |lent| (lent, cycles.total.min(arch::time_stamp().wrapping_sub(*since)));
-        self.share.charge_with(cycles.total, lent.as_deref().map(part));
+        let charged = self.charged.load(Ordering::Relaxed);
+        let mut own = cycles.total;
+        if charged != 0 {
+            self.charged.store(0, Ordering::Relaxed);
+            own = own.saturating_sub(charged);
+        }
+        if let (Some(client), since) = self.lent() {
+            let part = own.min(arch::time_stamp().wrapping_sub(*since));
+            self.share.charge_service(client, part);
+            own -= part;
+        }
+        self.share.charge(own);
     }
 
     #[inline]
@@ -330,9 +342,12 @@ impl Thread {
     pub(in crate::task) fn return_turn(&self) -> Option<Turn> {
         // SAFETY: as for `lent`.
         let turn = unsafe { (*self.lent.get()).0.take() };
-        if let Some(turn) = &turn {
+        if let Some(client) = &turn {
             let since_taken = arch::time_stamp().wrapping_sub(self.lent().1);
-            turn.charge(usage::pending().min(since_taken));
+            let charged = self.charged.load(Ordering::Relaxed);
+            let part = usage::pending().saturating_sub(charged).min(since_taken);
+            self.share.charge_service(client, part);
+            self.charged.store(charged + part, Ordering::Relaxed);
         }
         turn
     }
@@ -424,7 +439,8 @@ fn take_stack(claim: Claim) -> Result<Stack, Errno> {
 }
 
 impl Contender for Thread {
-    /// A server that works for a client is never later than it would be at its own expense alone.
+    /// A server that works for a client has its turn by the share that has had less: what the other
+    /// one has had does not matter, since it pays little.
     #[inline]
     fn virtual_time(&self) -> u64 {
         let own = self.share.virtual_time();

@@ -174,6 +174,8 @@ mutants! {
     ShareWritable = "share-writable",
     /// A8: stores become possible to pages around one although others hold their frames.
     StoresAroundShared = "stores-around-shared",
+    /// A8: a server can still store to the pages that it has handed over with a reply.
+    LendWritable = "lend-writable",
     /// A8: unmapping a page empties its entry in a table that others share.
     UnmapShared = "unmap-shared",
     /// Q2: modified pages are dropped as if they were clean.

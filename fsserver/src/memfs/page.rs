@@ -78,8 +78,8 @@ impl core::iter::Sum for Needs {
 
 /// The page store.
 pub(super) struct Pages {
-    entries: Entries,
-    slabs: Slabs,
+    pub(super) entries: Entries,
+    pub(super) slabs: Slabs,
     /// Maximum of bytes that pages and metadata take, if there is one.
     memory: Option<u64>,
     /// Bytes of metadata, the table of entries apart.

@@ -6,7 +6,9 @@ use core::ops::Range;
 use foundation::{Errno, PAGE_BYTES};
 
 use super::content::Content;
+use super::entries::Storage;
 use super::page::{Page, Pages};
+use super::slab::Run;
 use crate::server::Payload;
 
 const PAGE: u64 = PAGE_BYTES as u64;
@@ -14,6 +16,46 @@ const PAGE: u64 = PAGE_BYTES as u64;
 /// The pages that a range of bytes touches, as page numbers.
 fn pages_of(bytes: &Range<u64>) -> Range<u64> {
     bytes.start / PAGE..bytes.end.div_ceil(PAGE)
+}
+
+/// Appends a run of pages that ends at byte `end` of `bytes`, and makes space for the segments that
+/// may follow.
+fn push_run<'a>(
+    run: Option<Run>,
+    end: u64,
+    bytes: &Range<u64>,
+    store: &'a Pages,
+    payload: &mut Payload<'a>,
+) {
+    if let Some(run) = run {
+        payload.push(store.run_bytes(&run));
+    }
+    payload.reserve(pages_of(&(end..bytes.end)).count());
+}
+
+impl Pages {
+    /// Adds a page to a run, or begins one with it. False where it does not follow the others in
+    /// memory.
+    #[inline]
+    fn extend(&self, run: &mut Option<Run>, page: &Page) -> bool {
+        let Some(&Storage::Slab(place)) =
+            self.entries.get(page.entry()).map(|entry| &entry.storage)
+        else {
+            return false;
+        };
+        match run {
+            Some(run) => run.push(place),
+            None => {
+                *run = Some(Run::of(place));
+                true
+            }
+        }
+    }
+
+    /// The bytes of a run of pages.
+    fn run_bytes(&self, run: &Run) -> &[u8] {
+        self.slabs.run_bytes(run).unwrap_or_default()
+    }
 }
 
 impl Content {
@@ -36,7 +78,6 @@ impl Content {
             self.bring_in(offset, self.pages_of(&pages), pages.end, store)?;
         }
         self.read_end = end;
-        payload.reserve((pages.end - pages.start) as usize);
         self.lend(&(offset..end), store, &mut payload)?;
         Ok(payload)
     }
@@ -67,7 +108,8 @@ impl Content {
         Ok(payload)
     }
 
-    /// Appends the bytes of a range, whose pages are loaded, to a reply.
+    /// Appends the bytes of a range, whose pages are loaded, to a reply: whole pages that are
+    /// adjacent in memory as one segment.
     fn lend<'a>(
         &self,
         bytes: &Range<u64>,
@@ -75,10 +117,23 @@ impl Content {
         payload: &mut Payload<'a>,
     ) -> Result<(), Errno> {
         let mut next = bytes.start;
+        let mut run: Option<Run> = None;
         let mut outcome = Ok(());
         self.pages.for_each(&pages_of(bytes), |index, page| {
             let start = index * PAGE;
             let (begin, stop) = (start.max(bytes.start), bytes.end.min(start + PAGE));
+            let is_whole = stop - begin == PAGE;
+            if is_whole && begin == next && store.extend(&mut run, page) {
+                next = stop;
+                return;
+            }
+            let finished = core::mem::take(&mut run);
+            push_run(finished, next, bytes, store, payload);
+            payload.push_zeros((begin - next) as usize);
+            next = stop;
+            if is_whole && store.extend(&mut run, page) {
+                return;
+            }
             let stored = store.bytes(page).unwrap_or_else(|error| {
                 outcome = Err(error);
                 &[]
@@ -86,11 +141,10 @@ impl Content {
             let stored = stored
                 .get((begin - start) as usize..stored.len().min((stop - start) as usize))
                 .unwrap_or_default();
-            payload.push_zeros((begin - next) as usize);
             payload.push(stored);
             payload.push_zeros((stop - begin) as usize - stored.len());
-            next = stop;
         });
+        push_run(run, next, bytes, store, payload);
         payload.push_zeros((bytes.end - next) as usize);
         outcome
     }

@@ -27,6 +27,28 @@ pub(super) struct Place {
     index: u8,
 }
 
+/// Places of a slab that follow one another.
+#[derive(Debug)]
+pub(super) struct Run {
+    first: Place,
+    count: u8,
+}
+
+impl Run {
+    /// A run of one place.
+    pub fn of(first: Place) -> Self {
+        Self { first, count: 1 }
+    }
+
+    /// Adds a place. False where it does not follow the others.
+    #[inline]
+    pub fn push(&mut self, Place { slab, index }: Place) -> bool {
+        let follows = slab == self.first.slab && index == self.first.index + self.count;
+        self.count += u8::from(follows);
+        follows
+    }
+}
+
 /// Bytes of memory that a slab takes besides its pages.
 pub(super) const SLAB_EXTRA_BYTES: u64 = (PAGE_BYTES + size_of::<Slab>() + 64) as u64;
 
@@ -197,6 +219,16 @@ impl Slabs {
         let slab = self.slabs.get_mut(slab as usize)?;
         *slab.touched.get_mut() |= 1 << index;
         slab.memory.page_mut(usize::from(index))
+    }
+
+    /// The bytes of a run's places. Counts as a touch of each.
+    pub fn run_bytes(&self, run: &Run) -> Option<&[u8]> {
+        let Run { first: Place { slab, index }, count } = *run;
+        let slab = self.slabs.get(slab as usize)?;
+        let bits = u64::MAX >> (SLAB_PAGES - usize::from(count)) << index;
+        slab.touched.set(slab.touched.get() | bits);
+        let start = usize::from(index) * PAGE_BYTES;
+        slab.memory.bytes().get(start..start + usize::from(count) * PAGE_BYTES)
     }
 
     /// The bytes of a place, without a touch.

@@ -61,10 +61,10 @@ pub use reclaim::{
 };
 pub use region::{Backing, ForkAdvice, Lock, Prot, Region, RegionMap};
 pub use shared::SharedMemory;
-pub use snapshot::{Fetch, Pager, Snapshot, SnapshotSource, cache};
+pub use snapshot::{Fetch, Frames, Pager, Snapshot, SnapshotSource, cache};
 pub use space::{
-    Access, FaultError, Move, Occupant, Placement, Policy, ReadMode, RegionInfo, SentPages, Space,
-    SpaceStats, WritePiece, register_writer,
+    Access, FaultError, LentPages, Move, Occupant, Placement, Policy, ReadMode, RegionInfo,
+    SentPages, Space, SpaceStats, WritePiece, register_writer,
 };
 pub use user::UserSlice;
 

@@ -35,6 +35,12 @@ pub(super) fn request(fetch: &Fetch) -> Option<ReadAt> {
     Some(ReadAt { file: FileId(file), version: Version(version), offset, length })
 }
 
+/// Counts a fetch that the base answered.
+pub(super) fn count(fetch: &Fetch) {
+    fetch.count(Counter::FetchesDirect, 1);
+    fetch.count(Counter::BytesDirect, fetch.pages.bytes().0);
+}
+
 /// The base has answered, or will not: completes the fetch, or asks the server that has the
 /// snapshot.
 pub(super) fn complete(fetch: &Arc<Fetch>, answer: Result<Message, Errno>) {
@@ -42,9 +48,8 @@ pub(super) fn complete(fetch: &Arc<Fetch>, answer: Result<Message, Errno>) {
     let frames = answer.and_then(|message| message::into_frames(message, fetch.pages.to_usize()));
     match frames {
         Ok(frames) => {
-            fetch.count(Counter::FetchesDirect, 1);
-            fetch.count(Counter::BytesDirect, fetch.pages.bytes().0);
-            fetch.complete(Ok(frames));
+            count(fetch);
+            fetch.complete(Ok(frames.into()));
         }
         Err(_) => {
             fetch.count(Counter::FetchesStale, u64::from(stale));

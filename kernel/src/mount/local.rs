@@ -9,6 +9,7 @@ use fsproto::{HEADER_BYTES, is_direct, mark_direct};
 use super::{Mount, MountedTree, Session, Transport, Trust, mutants};
 use crate::file::FileSystem;
 use crate::file::socket::{Endpoint, Message, Receiver, Sender};
+use crate::mem::LentPages;
 
 impl Transport for Endpoint {
     fn send(&self, message: Message) -> Result<(), Errno> {
@@ -28,6 +29,11 @@ impl Receiver for Incoming {
         if let Some(session) = self.0.upgrade() {
             session.message(message, sender);
         }
+    }
+
+    fn pages(&self, header: &[u8], lent: LentPages<'_>) -> bool {
+        let session = header.first_chunk().and_then(|header| Some((header, self.0.upgrade()?)));
+        session.is_some_and(|(header, session)| session.pages(header, lent))
     }
 
     fn closed(&self) {

@@ -8,16 +8,18 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
+use foundation::counter::{self, Counter};
 use foundation::{ByteCount, Errno, PageCount, SnapshotOffset};
 use fsproto::{
-    Features, Field, FileId, Handle, Hole, HolesListed, Reader, agree, decode_holes, hello,
+    Features, Field, FileId, HEADER_BYTES, Handle, Header, HeaderFlags, Hole, HolesListed, Reader,
+    Tag, agree, decode_holes, hello,
 };
 
 use super::in_flight::Owner;
 use super::session::Session;
 use super::{direct, message, mutants};
 use crate::file::socket::Message;
-use crate::mem::{Fetch, Frame, Pager, fallible};
+use crate::mem::{Fetch, Frame, LentPages, Pager, fallible};
 
 /// Attempts of a page-in before its readers get SIGBUS (F5).
 const FETCH_TRIES: u32 = 3;
@@ -80,6 +82,50 @@ impl Session {
         }
     }
 
+    /// Processes a reply whose payload is in the memory of the server, which is marked. False where
+    /// it does not answer a fetch with its pages: then it has to come as a
+    /// [`message`](Self::message).
+    pub fn pages(&self, header: &[u8; HEADER_BYTES], lent: LentPages<'_>) -> bool {
+        let Some((tag, fetch, from_base)) = self.awaiting(header, lent.pages()) else {
+            return false;
+        };
+        let Some(frames) = lent.take() else { return false };
+        if from_base {
+            direct::count(&fetch);
+        }
+        fetch.complete(Ok(frames));
+        // Of two replies to one request, the first one found it.
+        let request = self.table.lock().in_flight.remove(tag);
+        drop((request, fetch));
+        counter::count(Counter::BytesReceived, HEADER_BYTES as u64 + lent.pages().bytes().0);
+        fallible::as_kernel(|| self.close_too_many());
+        self.space.wake_all();
+        true
+    }
+
+    /// The fetch that a reply with so many pages answers, with the tag of its request, and whether
+    /// the base was asked.
+    fn awaiting(
+        &self,
+        header: &[u8; HEADER_BYTES],
+        pages: PageCount,
+    ) -> Option<(Tag, Arc<Fetch>, bool)> {
+        let (fields, _) = Header::decode(header).ok()?;
+        let is_plain = fields.flags.contains(HeaderFlags::REPLY) && fields.status == 0;
+        if !is_plain || u64::from(fields.payload_bytes) != pages.bytes().0 {
+            return None;
+        }
+        let mut table = self.table.lock();
+        let request = table.in_flight.get_mut(fields.tag)?;
+        let (fetch, from_base) = match &request.owner {
+            Owner::Direct(fetch) => (fetch, true),
+            Owner::Pages { fetch, .. } => (fetch, false),
+            _ => return None,
+        };
+        let is_its = fields.op == request.op as u16 && fetch.pages == pages;
+        is_its.then(|| (fields.tag, fetch.clone(), from_base))
+    }
+
     /// Completes a fetch, or repeats its request.
     pub(super) fn receive_pages(
         &self,
@@ -94,7 +140,7 @@ impl Session {
             None => Err(Errno::EIO),
         };
         match frames {
-            Ok(frames) => fetch.complete(Ok(frames)),
+            Ok(frames) => fetch.complete(Ok(frames.into())),
             Err(_) if tries < FETCH_TRIES && !self.is_gone() => self.fetch_bytes(fetch, tries + 1),
             Err(error) => fetch.complete(Err(error)),
         }
@@ -119,7 +165,7 @@ impl Session {
             .all(|page| fetch.snapshot.is_hole(fetch.offset + PageCount(page).bytes()));
         if all_holes {
             let zeros = fallible::collect((0..fetch.pages.0).map(|_| Frame::zero_page()));
-            fetch.complete(zeros.map_err(Errno::from));
+            fetch.complete(zeros.map(Vec::into).map_err(Errno::from));
         } else {
             self.fetch_data(fetch);
         }

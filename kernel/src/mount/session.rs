@@ -67,7 +67,7 @@ fn count_sent(bytes: usize) {
 pub struct Session {
     transport: Arc<dyn Transport>,
     pub(super) table: Mutex<Table, rank::Session>,
-    space: WaitQueue,
+    pub(super) space: WaitQueue,
     /// Replies that belonged to no request.
     pub stray_replies: AtomicU64,
     /// Whether a process that is not marked as a server has sent a message (F8).

@@ -9,7 +9,7 @@ use crate::file::{
 };
 use crate::mem::{UserAddr, UserSlice};
 use alloc::sync::Arc;
-use foundation::{ByteCount, Errno, FileOffset};
+use foundation::{ByteCount, Errno, FileOffset, PageCount};
 use linux_raw_sys::general as linux;
 use linux_raw_sys::net;
 
@@ -291,6 +291,11 @@ pub fn recvmsg(current: &dyn Caller, fd: Fd, address: UserAddr, flags: u32) -> R
 /// The flags of [`exchange`]: `from` or `to` is the address of a vector with so many entries.
 const FROM_VECTOR: u32 = 1;
 const TO_VECTOR: u32 = 2;
+/// `from` is the address of a header of the file protocol, and `from_count` that of the whole pages
+/// that follow it in the packet. Their number is in the upper bits of the flags.
+const FROM_PAGES: u32 = 4;
+const PAGES_SHIFT: u32 = 8;
+const PACKET_HEADER_BYTES: usize = fsproto::HEADER_BYTES;
 
 /// Sends a packet and receives the next one: what a file server does for each request. Returns the
 /// length of what was received.
@@ -310,31 +315,64 @@ pub fn exchange(
     if !current.is_server() {
         return Err(Errno::ENOSYS);
     }
-    if flags & !(FROM_VECTOR | TO_VECTOR) != 0 {
+    if !is_known(flags) {
         return Err(Errno::EINVAL);
     }
     let file = open_file(current, fd)?;
     file.require(Status::READ | Status::WRITE)?;
     let endpoint = downcast_ref::<Endpoint>(file.object()).ok_or(Errno::ENOTSOCK)?;
     let io = file.io(current);
-    let place = |address, count, is_vector| {
-        if is_vector {
-            vectors(current, address, count)
-        } else {
-            buffers(address, ByteCount(count))
+    // Both places are checked before anything is sent.
+    let mut to = if flags & TO_VECTOR != 0 {
+        vectors(current, to, to_count)?
+    } else {
+        buffers(to, ByteCount(to_count))?
+    };
+    let mut from = match flags & (FROM_VECTOR | FROM_PAGES) {
+        0 => {
+            let from = UserSlice::new(from, ByteCount(from_count))?;
+            (!endpoint.try_hand_over(&io, from)).then(|| UserBuffers::one(from))
+        }
+        FROM_VECTOR => {
+            let from = vectors(current, from, from_count)?;
+            let is_handed = matches!(from.slices(), [header, pages @ ..]
+                if !pages.is_empty() && endpoint.try_hand_pages(&io, *header, pages));
+            (!is_handed).then_some(from)
+        }
+        _ => {
+            let header = UserSlice::new(from, ByteCount::of_len(PACKET_HEADER_BYTES))?;
+            let payload = UserSlice::new(UserAddr(from_count), page_count(flags).bytes())?;
+            if endpoint.try_hand_pages(&io, header, &[payload]) {
+                None
+            } else {
+                let mut from = UserBuffers::one(header);
+                from.push(payload)?;
+                Some(from)
+            }
         }
     };
-    // Both places are checked before anything is sent.
-    let mut to = place(to, to_count, flags & TO_VECTOR != 0)?;
-    let is_handed = flags & FROM_VECTOR == 0
-        && endpoint.try_hand_over(&io, UserSlice::new(from, ByteCount(from_count))?);
-    if !is_handed {
-        let mut from = place(from, from_count, flags & FROM_VECTOR != 0)?;
-        with_signal(current, endpoint.transmit(&io, &mut from))?;
+    if let Some(from) = &mut from {
+        with_signal(current, endpoint.transmit(&io, from))?;
     }
     match endpoint.receive(&io, &mut to) {
         Ok(received) => Ok(received.copied.0),
         Err(_) => Err(Errno::EINPROGRESS),
+    }
+}
+
+/// The number of pages in the flags of [`exchange`].
+fn page_count(flags: u32) -> PageCount {
+    PageCount(u64::from(flags >> PAGES_SHIFT))
+}
+
+/// Whether the flags of [`exchange`] have a meaning.
+fn is_known(flags: u32) -> bool {
+    let kinds = flags & !(u32::MAX << PAGES_SHIFT);
+    let has_pages = !page_count(flags).is_zero();
+    match kinds & !TO_VECTOR {
+        0 | FROM_VECTOR => !has_pages,
+        FROM_PAGES => has_pages,
+        _ => false,
     }
 }
 
@@ -396,7 +434,10 @@ mod tests {
         let exchange = |fd, flags| exchange(&process, Fd(fd), from, 7, to, 100, flags);
         assert_eq!(exchange(0, 0), Err(Errno::ENOSYS));
         process.is_server.store(true, Ordering::Relaxed);
-        assert_eq!((exchange(0, 4), exchange(9, 0)), (Err(Errno::EINVAL), Err(Errno::EBADF)));
+        for flags in [8, FROM_PAGES, FROM_PAGES | FROM_VECTOR | 256, 256] {
+            assert_eq!(exchange(0, flags), Err(Errno::EINVAL));
+        }
+        assert_eq!(exchange(9, 0), Err(Errno::EBADF));
         // Sent, but there is nothing to receive.
         assert_eq!(exchange(0, 0), Err(Errno::EINPROGRESS));
         assert_eq!(exchange(1, 0), Ok(7));
@@ -430,5 +471,19 @@ mod tests {
         };
         assert_eq!((received(0, 3 * PAGE), received(0, 3 * PAGE)), (Ok(13), Err(Errno::EAGAIN)));
         assert_eq!((received(1, 3 * PAGE), received(1, 3 * PAGE)), (Ok(6), Err(Errno::EAGAIN)));
+        // A packet with a payload of whole pages.
+        let pages = FROM_PAGES | 1 << PAGES_SHIFT | TO_VECTOR;
+        let header = UserAddr(BASE + 3 * PAGE);
+        let sent = exchange(&process, Fd(0), header, BASE + PAGE, to, 2, pages);
+        assert_eq!(sent, Err(Errno::EINPROGRESS));
+        let buffer = UserAddr(BASE + 2 * PAGE);
+        let length = recvfrom(&process, Fd(1), buffer, ByteCount(200), 0, UserAddr(0), UserAddr(0));
+        assert_eq!(length, Ok(200));
+        let received: [u8; 200] = bytes(&process, 2 * PAGE);
+        assert_eq!(
+            received[..PACKET_HEADER_BYTES],
+            bytes::<PACKET_HEADER_BYTES>(&process, 3 * PAGE)
+        );
+        assert_eq!(&received[PACKET_HEADER_BYTES..][..15], b"header, payload");
     }
 }

@@ -93,7 +93,7 @@ const CALLS: &[(&str, By)] = &[
     ("recvfrom", Cases("receive_pages")),
     ("sendmsg", Cases("sendmsg")),
     ("recvmsg", Cases("recvmsg")),
-    ("exchange", Cases("exchange_packets")),
+    ("exchange", Cases("exchange_packets exchange_pages")),
     ("fcntl", Cases("lock pipe_resize dup_lowest")),
     ("flock", Cases("flock")),
     ("dup dup2 dup3", Cases("dup")),

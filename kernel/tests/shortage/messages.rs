@@ -95,6 +95,14 @@ pub fn of_messages() -> Vec<Case> {
             let (from, to) = (at(BUFFER + 40), at(BUFFER));
             ipc::exchange(&world.process, Fd(1), from, 2 * PAGE, to, 8 * PAGE, 0)
         };
+        exchange_pages, |world| {
+            pair_with_message(world);
+            world.process.is_server.store(true, Ordering::Relaxed);
+        } => |world| {
+            let (header, to) = (at(BUFFER + 40), at(BUFFER + 4));
+            let flags = 4 | 2 << 8;
+            ipc::exchange(&world.process, Fd(1), header, at(BUFFER).0, to, 8 * PAGE, flags)
+        };
         stream_write, |world| {
             ipc::socketpair(&world.process, 1, 1, 0, at(RESULT)).expect("a pair");
             pages_in_memory(world);

@@ -54,6 +54,7 @@ const FOUND: &[Mutant] = &[
     Mutant::ShareWritable,
     Mutant::UnmapShared,
     Mutant::StoresAroundShared,
+    Mutant::LendWritable,
     Mutant::EvictPrivate,
     Mutant::SwapWrongSlot,
     Mutant::SwapMappedShared,

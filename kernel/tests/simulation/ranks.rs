@@ -9,7 +9,10 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use foundation::{ByteCount, PageCount};
-use kernel::mem::{Backing, Claim, Placement, Prot, Space, UserAddr, floors, frame, mmu};
+use kernel::mem::{
+    Backing, Claim, Frame, LentPages, Placement, Prot, Space, UserAddr, UserSlice, floors, frame,
+    mmu,
+};
 use kernel::sync::{Interrupt, WaitQueue};
 
 use crate::model::Line;
@@ -35,6 +38,9 @@ static WORK: WaitQueue = WaitQueue::new();
 struct Servers {
     swap: Arc<Space>,
     files: Arc<Space>,
+    /// The memory from which replies are handed over. The order delivers them, so it waits for
+    /// nothing.
+    replies: Arc<Space>,
 }
 
 /// Gives both servers their memory.
@@ -49,7 +55,11 @@ pub fn begin() {
         fill(&space, 1);
         space
     };
-    let servers = Servers { swap: server(Claim::SwapServer), files: server(Claim::FileServer) };
+    let servers = Servers {
+        swap: server(Claim::SwapServer),
+        files: server(Claim::FileServer),
+        replies: server(Claim::Kernel),
+    };
     // More than there is, so that it changes nothing for the run.
     let memory = frame::stats().total;
     let declared = servers.files.policy.declare_floor(PageCount::of_len(memory), PageCount::ZERO);
@@ -77,6 +87,27 @@ fn fill(space: &Arc<Space>, pages: usize) {
 
 fn servers() -> Option<Servers> {
     SERVERS.with_borrow(Option::clone)
+}
+
+/// Hands pages over from a server's memory, to which it then stores. Returns the frames where they
+/// are not taken.
+pub fn hand_over(
+    frames: Vec<Frame>,
+    take: impl FnOnce(LentPages<'_>) -> bool,
+) -> Result<(), Vec<Frame>> {
+    let Some(Servers { replies, .. }) = servers() else { return Err(frames) };
+    let range = UserSlice::new(BUFFER, ByteCount::of_len(frames.len() * PAGE)).expect("a buffer");
+    let accepted = replies.accept(BUFFER.page(), frames);
+    assert_eq!(accepted.map(PageCount::bytes), Ok(range.bytes()), "the buffer is private memory");
+    let is_taken = take(LentPages::new(&replies, &[range]).expect("whole pages"));
+    let left = if is_taken {
+        assert_eq!(mmu::store(&replies, BUFFER, 0xee), Ok(()), "A8: a store to a lent page");
+        Ok(())
+    } else {
+        Err(replies.lend(range.touched_pages()).expect("the pages are mapped"))
+    };
+    replies.discard(BUFFER, range.bytes()).expect("it is mapped");
+    left
 }
 
 /// What the swap server needs for a transfer of `pages` pages.

@@ -221,7 +221,20 @@ pub fn step(line: Line) {
         wire.session.upgrade().map(|session| (session, reply))
     });
     if let Some((session, reply)) = arrived {
-        session.message(reply, Sender::Server);
+        deliver(&session, reply);
+    }
+}
+
+/// A reply arrives: one of whole pages, with every second tag, from the memory of a server.
+fn deliver(session: &Session, reply: Message) {
+    let header = reply.inline.first_chunk::<HEADER_BYTES>().copied();
+    let is_plain = reply.inline.len() == HEADER_BYTES && reply.frames_bytes > 0;
+    let tag = header.and_then(|header| Some(Header::decode(&header).ok()?.0.tag.0));
+    let Some(header) = header.filter(|_| is_plain && tag.is_some_and(|tag| tag % 2 == 0)) else {
+        return session.message(reply, Sender::Server);
+    };
+    if let Err(frames) = ranks::hand_over(reply.frames, |lent| session.pages(&header, lent)) {
+        session.message(Message { frames, ..reply }, Sender::Server);
     }
 }
 

@@ -5,6 +5,7 @@
 //! call, so that a payload that is page-aligned on both sides is not copied. Where the kernel can,
 //! one call sends a message and receives the next one.
 
+use crate::pages::PAGE_BYTES;
 use crate::prelude::*;
 use alloc::vec::Vec;
 use fsproto::HEADER_BYTES;
@@ -45,6 +46,8 @@ impl SocketTransport {
 enum Place<'a> {
     One(*const u8, usize),
     Several(&'a [abi::iovec]),
+    /// A header, and a payload of whole pages.
+    Pages(&'a [abi::iovec; 2]),
 }
 
 impl Place<'_> {
@@ -58,12 +61,25 @@ impl Place<'_> {
         Self::One(space.as_mut_ptr(), space.len())
     }
 
-    /// The two arguments of a system call, and `several` where they are a vector.
+    /// The two arguments of a system call, and flags: `several` where they are a vector.
     fn arguments(&self, several: u32) -> (usize, usize, u32) {
         match self {
             Self::One(start, len_bytes) => (start.addr(), *len_bytes, 0),
             Self::Several(vector) => (vector.as_ptr().addr(), vector.len(), several),
+            Self::Pages([header, payload]) => {
+                let pages = (payload.iov_len as usize / PAGE_BYTES) as u32;
+                let (header, payload) = (header.iov_base.addr(), payload.iov_base.addr());
+                (header, payload, FROM_PAGES | pages << PAGES_SHIFT)
+            }
         }
+    }
+
+    /// A header and one range of payload, on its way to the kernel or to another process.
+    fn header_and(both: &[abi::iovec; 2]) -> Place<'_> {
+        let [_, payload] = both;
+        let is_whole = payload.iov_base.addr().is_multiple_of(PAGE_BYTES)
+            && (payload.iov_len as usize).is_multiple_of(PAGE_BYTES);
+        if is_whole { Place::Pages(both) } else { Place::Several(both) }
     }
 }
 
@@ -108,8 +124,14 @@ fn with_message<T>(
     let Some(joined) = small.get_mut(..total) else {
         let first = vector(header.as_ptr(), HEADER_BYTES);
         return match payload {
-            [only] => act(&Place::Several(&[first, vector(only.as_ptr(), only.len())])),
-            parts => act(&Place::Several(&gather(first, parts)?)),
+            [only] => act(&Place::header_and(&[first, vector(only.as_ptr(), only.len())])),
+            parts => {
+                let gathered = gather(first, parts)?;
+                match gathered.first_chunk() {
+                    Some(both) if gathered.len() == both.len() => act(&Place::header_and(both)),
+                    _ => act(&Place::Several(&gathered)),
+                }
+            }
         };
     };
     let (front, mut rest) = joined.split_at_mut(HEADER_BYTES);
@@ -224,6 +246,10 @@ const EXCHANGE: u32 = 511;
 /// `from`, or `to`, is a vector.
 const FROM_SEVERAL: u32 = 1;
 const TO_SEVERAL: u32 = 2;
+/// `from` is a header, and `from_count` the address of whole pages, whose number is in the upper
+/// bits of the flags.
+const FROM_PAGES: u32 = 4;
+const PAGES_SHIFT: u32 = 8;
 /// No such system call.
 const UNKNOWN: Errno = Errno::ENOSYS;
 /// The message was sent, but none was received.
@@ -246,6 +272,7 @@ fn send_once(fd: Fd, from: &Place<'_>) -> Result<usize> {
         match from {
             Place::One(start, len_bytes) => sys::call!(__NR_write, fd, *start, *len_bytes),
             Place::Several(vector) => sys::call!(__NR_writev, fd, vector.as_ptr(), vector.len()),
+            Place::Pages(both) => sys::call!(__NR_writev, fd, both.as_ptr(), both.len()),
         }
     }
 }
@@ -257,6 +284,7 @@ fn receive(fd: Fd, to: &Place<'_>) -> Option<usize> {
         match to {
             Place::One(start, len_bytes) => sys::call!(__NR_read, fd, *start, *len_bytes),
             Place::Several(vector) => sys::call!(__NR_readv, fd, vector.as_ptr(), vector.len()),
+            Place::Pages(both) => sys::call!(__NR_readv, fd, both.as_ptr(), both.len()),
         }
     })
 }

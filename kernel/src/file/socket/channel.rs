@@ -8,7 +8,7 @@ use super::Message;
 use super::message::MAX_COST;
 use crate::file::{Notifier, mutants};
 use crate::mem::account::{Account, Kind};
-use crate::mem::{Space, UserSlice, fallible};
+use crate::mem::{LentPages, Space, UserSlice, fallible};
 use crate::sync::{self, Mutex, MutexGuard, Turn, rank};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -37,6 +37,11 @@ pub trait Receiver: Send + Sync {
     /// Called for each message written to the other end, in the sender's context, with no lock
     /// held. Does not wait.
     fn message(&self, message: Message, sender: Sender);
+    /// Called instead for a server's message of a header and whole pages of its memory. False where
+    /// the kernel does not take the pages as they are: then nothing has changed. Does not wait.
+    fn pages(&self, _header: &[u8], _lent: LentPages<'_>) -> bool {
+        false
+    }
     /// Called once, when the other end is closed.
     fn closed(&self);
 }
@@ -252,6 +257,19 @@ impl Channel {
         sync::return_turn();
         receiver.message(message, Sender::Server);
         true
+    }
+
+    /// Passes a server's message of a header and whole pages to the kernel. False where that is
+    /// impossible now.
+    pub(super) fn pass_pages(&self, header: &[u8], lent: LentPages<'_>) -> bool {
+        let state = self.state.lock();
+        let is_open = !state.refused && !state.ended;
+        let Some(receiver) = state.kernels(header).filter(|_| is_open).cloned() else {
+            return false;
+        };
+        drop(state);
+        sync::return_turn();
+        receiver.pages(header, lent)
     }
 
     /// Copies a message to where a thread waits for it, and wakes that thread. False where none

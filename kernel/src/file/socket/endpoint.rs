@@ -8,7 +8,7 @@ use crate::file::{
     FileObject, FileType, Io, IoCaller, Ready, Stat, UserBuffers, WriteOutcome, WritePosition,
     mutants,
 };
-use crate::mem::UserSlice;
+use crate::mem::{LentPages, UserSlice};
 use alloc::sync::Arc;
 use foundation::{ByteCount, Errno, FileOffset};
 
@@ -165,6 +165,18 @@ impl Endpoint {
         let mut small = [0; SMALL];
         let Some(small) = small.get_mut(..from.len()) else { return false };
         !self.is_attached() && io.space.copy_in(from, small).is_ok() && self.outgoing.pass(small)
+    }
+
+    /// Sends a server's message of a small header and whole pages to the kernel, which takes the
+    /// pages as they are, copy-on-write (A8). False where that is impossible, likewise.
+    #[inline]
+    pub fn try_hand_pages(&self, io: &Io<'_>, header: UserSlice, pages: &[UserSlice]) -> bool {
+        let mut small = [0; SMALL];
+        let Some(small) = small.get_mut(..header.len()) else { return false };
+        let Some(lent) = LentPages::new(io.space, pages) else { return false };
+        !self.is_attached()
+            && io.space.copy_in(header, small).is_ok()
+            && self.outgoing.pass_pages(small, lent)
     }
 
     /// Sends the rest of `from` as one message. Waits while the queue is full.

@@ -12,17 +12,17 @@ pub(in crate::mem) struct CachedFrame(Frame);
 
 impl CachedFrame {
     /// Adds a reference; `None` where the cache has the maximum for this frame.
+    #[inline]
     pub fn new(frame: &Frame) -> Option<Self> {
-        let count = count_of(frame.address);
         if frame.is_zero_page() {
             return Some(Self(frame.clone()));
         }
+        let count = count_of(frame.address);
         if count.load(Ordering::Relaxed) / ONE_CACHED >= MAX_CACHED {
             return None;
         }
-        let cached = Self(frame.clone());
-        count.fetch_add(ONE_CACHED, Ordering::Relaxed);
-        Some(cached)
+        count.fetch_add(ONE_CACHED + 1, Ordering::Relaxed);
+        Some(Self(Frame { address: frame.address }))
     }
 
     /// `None` where something besides the cache holds the frame, else whether this is the last

@@ -8,8 +8,8 @@ use super::{
     mutants,
     shared::{Locks, entry_below, has_sharers, own, try_own},
     walk::{
-        find_leaf, index, make_leaf, next_entry, overlap, own_cell, owned, span, table_at, visit,
-        visit_owned_cells, visit_uppers,
+        find_leaf, find_upper, index, make_leaf, next_entry, overlap, own_cell, owned, span,
+        table_at, visit, visit_owned_cells, visit_uppers,
     },
 };
 use crate::mem::{Frame, OutOfMemory, Page, PageRange, PhysAddr, frame, slot::SwapSlot};
@@ -24,6 +24,8 @@ const USED_GROUP: usize = 8;
 /// Pages that [`PageTable::allow_stores_around`] looks at: those of two cache lines of entries.
 const STORES_AROUND: u64 = 16;
 const PRIVATE_PAGE: EntryFlags = EntryFlags::PRIVATE.union(EntryFlags::PRESENT);
+/// The flags that show whether a page is private and in memory: then it has [`PRIVATE_PAGE`] only.
+const PRIVATE_IN_MEMORY: EntryFlags = PRIVATE_PAGE.union(EntryFlags::SWAPPED);
 
 /// Maps adjacent pages, walking the tables once for all in the same lowest table.
 pub struct Filler<'a> {
@@ -116,7 +118,7 @@ impl PageTable {
         let around = PageRange::new(group, PageCount(STORES_AROUND)).intersect(range);
         visit_owned_cells(self.root(), around, &mut |_, cell| {
             let entry = Entry(cell.load(Ordering::Relaxed));
-            let is_private = entry.flags() & (PRIVATE_PAGE | EntryFlags::SWAPPED) == PRIVATE_PAGE;
+            let is_private = entry.flags() & PRIVATE_IN_MEMORY == PRIVATE_PAGE;
             if is_private && (!entry.is_shared() || mutants::stores_around_shared()) {
                 cell.fetch_or(EntryFlags::WRITE.bits(), Ordering::Relaxed);
             }
@@ -142,6 +144,35 @@ impl PageTable {
             take(entry.frame());
         });
         stale
+    }
+}
+
+impl PageTable {
+    /// As [`lend`](Self::lend), up to the first page that is not private and in memory.
+    pub fn lend_private(&mut self, range: PageRange, mut take: impl FnMut(Frame)) -> Flush {
+        let mut next = range.start;
+        let mut stale: Option<PageRange> = None;
+        'tables: while next < range.end {
+            let first = index(next.0, 1);
+            let Some(cell) = find_upper(self.root(), next) else { break };
+            let leaf = own(self.root(), next, cell);
+            let count = (range.end - next).to_usize().min(ENTRIES - first);
+            for cell in leaf.get(first..first + count).unwrap_or_default() {
+                let entry = Entry(cell.load(Ordering::Relaxed));
+                if entry.flags() & PRIVATE_IN_MEMORY != PRIVATE_PAGE {
+                    break 'tables;
+                }
+                let page = next;
+                next = next.next();
+                if entry.has(EntryFlags::WRITE) && !mutants::lend_writable() {
+                    cell.fetch_and(!EntryFlags::WRITE.bits(), Ordering::Relaxed);
+                    let start = stale.map_or(page, |stale| stale.start);
+                    stale = Some(PageRange { start, end: next });
+                }
+                take(entry.frame());
+            }
+        }
+        stale.map_or(Flush::NOTHING, Flush::range)
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) fn span(level: u32) -> u64 {
 
 /// The cell of level 2 for a page, if its tables exist and it is not empty.
 #[inline]
-fn find_upper(root: PhysAddr, page: Page) -> Option<&'static AtomicU64> {
+pub(super) fn find_upper(root: PhysAddr, page: Page) -> Option<&'static AtomicU64> {
     let mut table = table_at(root);
     for level in (3..=LEVELS).rev() {
         let entry = table[index(page.0, level)].load(Ordering::Relaxed);

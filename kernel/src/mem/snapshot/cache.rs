@@ -30,7 +30,7 @@ use crate::mem::{
     window::{Again, span},
 };
 use crate::sync::{Interrupt, Mutex, rank, relax};
-use alloc::{sync::Arc, vec::Vec};
+use alloc::sync::Arc;
 use core::{cell::Cell, ops::Range};
 use foundation::counter::{self, Counter, Counters};
 use foundation::knob;
@@ -264,24 +264,22 @@ pub(in crate::mem) fn begin(
     fetch
 }
 
-/// A fetch has completed: its entries become ready, or empty where there are no frames.
+/// A fetch has completed: its entries become ready, or empty where there are no frames. The caller
+/// has a reference to the fetch, so none of the entries' references is the last one.
 pub(in crate::mem) fn settle(fetch: &Fetch, frames: &[Frame]) {
-    // References to the fetch are dropped after the lock.
     debug_assert!(frames.is_empty() || frames.len() == fetch.pages.to_usize());
-    let mut settled = Vec::with_capacity(fetch.pages.to_usize());
     CACHE.lock().for_each(&fetch.snapshot, fetch.offset, fetch.pages, |number, chunk, range| {
-        for (index, entry) in
-            chunk.entries.get_mut(range.clone()).unwrap_or_default().iter_mut().enumerate()
-        {
-            if matches!(entry, Entry::Pending(pending) if core::ptr::eq(&**pending, fetch)) {
-                mutants::leak_frame(frames.get(number + index));
-                let ready = frames
-                    .get(number + index)
-                    .and_then(CachedFrame::new)
-                    .map_or(Entry::Empty, Entry::Ready);
-                *chunk.recent.get_mut() |= 1 << (range.start + index);
-                settled.push(core::mem::replace(entry, ready));
+        let mut frames = frames.get(number..).unwrap_or_default().iter();
+        let entries = chunk.entries.get_mut(range.clone()).unwrap_or_default();
+        for (index, entry) in range.zip(entries) {
+            let frame = frames.next();
+            if !matches!(entry, Entry::Pending(pending) if core::ptr::eq(&**pending, fetch)) {
+                continue;
             }
+            mutants::leak_frame(frame);
+            let ready = frame.and_then(CachedFrame::new).map_or(Entry::Empty, Entry::Ready);
+            *chunk.recent.get_mut() |= 1 << index;
+            *entry = ready;
         }
     });
 }

@@ -11,7 +11,10 @@
 #![forbid(unsafe_code)]
 
 pub mod cache;
+mod frames;
 mod origin;
+
+pub use frames::Frames;
 
 use super::{Frame, PAGE_BYTES, fallible, mutants};
 use crate::sync::{Interrupt, Interrupted, Mutex, WaitQueue, rank};
@@ -202,7 +205,7 @@ pub struct Fetch {
     pub offset: SnapshotOffset,
     /// How many whole pages, all inside the snapshot.
     pub pages: PageCount,
-    result: Mutex<Option<Result<Vec<Frame>, Errno>>, rank::FetchResult>,
+    result: Mutex<Option<Result<Frames, Errno>>, rank::FetchResult>,
     queue: WaitQueue,
     /// Counters of the process that began the fetch.
     counters: Arc<Counters>,
@@ -242,7 +245,7 @@ impl Fetch {
 
     /// Reports the result: one frame for each page, or the error. A second result is ignored.
     /// Called with no lock of `mem` held.
-    pub fn complete(&self, result: Result<Vec<Frame>, Errno>) {
+    pub fn complete(&self, result: Result<Frames, Errno>) {
         let result = match result {
             Ok(frames) if PageCount::of_len(frames.len()) != self.pages => Err(Errno::EIO),
             result => result,

@@ -6,13 +6,52 @@ use super::{
     resolution::Coverage,
 };
 use crate::mem::{
-    Backing, Frame, Page, PageRange, Prot, fallible,
+    Backing, Frame, PAGE_BYTES, Page, PageRange, Prot, UserSlice, fallible,
     page_table::{EntryFlags, Filler, Flush},
     reclaim,
+    snapshot::Frames,
 };
 use alloc::vec::Vec;
 use core::iter::Peekable;
 use foundation::PageCount;
+
+/// Whole pages of a server's memory that are the payload of a reply, before they are lent.
+#[derive(Clone, Copy, Debug)]
+pub struct LentPages<'a> {
+    space: &'a Space,
+    parts: &'a [UserSlice],
+    pages: PageCount,
+}
+
+impl<'a> LentPages<'a> {
+    /// The pages of ranges in the memory of the process that sends the reply. `None` where not all
+    /// ranges consist of whole pages.
+    pub fn new(space: &'a Space, parts: &'a [UserSlice]) -> Option<Self> {
+        let is_whole = |part: &UserSlice| {
+            part.addr().is_page_aligned() && part.len().is_multiple_of(PAGE_BYTES)
+        };
+        let pages = parts.iter().map(|part| part.bytes().whole_pages()).sum();
+        parts.iter().all(is_whole).then_some(Self { space, parts, pages })
+    }
+
+    /// The number of pages.
+    pub fn pages(&self) -> PageCount {
+        self.pages
+    }
+
+    /// References to the frames, as [`Space::lend`] returns them. Never waits: `None` where not all
+    /// pages are private and in memory, or there is no memory for a list of them.
+    pub fn take(&self) -> Option<Frames> {
+        let mut frames = Frames::with_capacity(self.pages).ok()?;
+        let mut state = self.space.inner.lock();
+        for part in self.parts {
+            let stale = state.table.lend_private(part.touched_pages(), |frame| frames.push(frame));
+            stale.flush(&state.table);
+        }
+        drop(state);
+        (PageCount::of_len(frames.len()) == self.pages).then_some(frames)
+    }
+}
 
 impl Space {
     /// References to the frames of whole pages, as they are now: every writable mapping of them

@@ -46,6 +46,7 @@ pub use access::{Access, FaultError};
 pub use clean::SentPages;
 pub use fault::register_writer;
 pub use layout::Placement;
+pub use lend::LentPages;
 pub use pieces::WritePiece;
 pub use policy::{Policy, ReadMode};
 pub use remap::Move;

@@ -206,7 +206,7 @@ fn f5_a_short_answer_is_an_error() {
             move || mmu::load(&space, at(0))
         });
         for _ in 0..3 {
-            next_fetch(&pager).complete(Ok(vec![]));
+            next_fetch(&pager).complete(Ok(Frames::default()));
         }
         assert_eq!(reader.join().unwrap(), Err(FaultError::Bus));
     }

@@ -156,7 +156,9 @@ impl TestPager {
                 )
                 .map_err(Errno::from)
             };
-            return fetch.complete((0..fetch.pages.0).map(answer).collect());
+            return fetch.complete(
+                (0..fetch.pages.0).map(answer).collect::<Result<Vec<_>, _>>().map(Frames::from),
+            );
         };
         let page = |index: u64| {
             let start = offset.0 + fetch.offset.0 + index * PAGE;
@@ -165,7 +167,11 @@ impl TestPager {
             Frame::from_bytes(Claim::Kernel, &bytes)
         };
         fetch.complete(
-            (0..fetch.pages.0).map(page).collect::<Result<Vec<_>, _>>().map_err(Errno::from),
+            (0..fetch.pages.0)
+                .map(page)
+                .collect::<Result<Vec<_>, _>>()
+                .map(Frames::from)
+                .map_err(Errno::from),
         );
     }
 

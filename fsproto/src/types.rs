@@ -69,8 +69,10 @@ bitflags::bitflags! {
         /// Holes take no storage, and [`ListHoles`](crate::ListHoles) reports them.
         const SPARSE = 1 << 6;
         /// The server's files change by requests of this session only, which are carried out one
-        /// after the other in the order of arrival. So what a reply reports stays true until the
-        /// client itself requests a change. Other sessions may read.
+        /// after the other in the order of arrival. So what a reply reports, attributes and names
+        /// included, stays true until the client itself requests a change. Reading a file or
+        /// taking a snapshot changes its access time at most; a page-in, a close or a request for
+        /// attributes, figures or holes changes nothing. Other sessions may read.
         const SOLE = 1 << 7;
         /// Of a server: [`ReadAt`](crate::ReadAt) is supported in a direct session. Of a wrapper:
         /// ids and versions of its files are those of its base, which supports that.

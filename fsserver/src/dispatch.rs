@@ -194,7 +194,8 @@ impl<S: FileServer> Dispatcher<S> {
         }
         let server = &mut self.server;
         if let Request::Hello(hello) = request {
-            let sole = if self.is_sole { Features::SOLE } else { Features::empty() };
+            let is_sole = self.is_sole && server.is_steady();
+            let sole = if is_sole { Features::SOLE } else { Features::empty() };
             return greet(server, session, tag, &hello, sole | Features::CLOSES);
         }
         if !session.greeted || session.is_direct != matches!(request, Request::ReadAt(_)) {

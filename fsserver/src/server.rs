@@ -190,6 +190,11 @@ pub struct Terms {
 #[allow(missing_docs)]
 pub trait FileServer {
     fn terms(&mut self) -> Result<Terms, Errno>;
+    /// Whether files and attributes, as clients see them, change by the clients' requests alone, so
+    /// that the only client may be promised that ([`Features::SOLE`](fsproto::Features::SOLE)).
+    fn is_steady(&self) -> bool {
+        true
+    }
     fn open(&mut self, request: &Open, path: Path<'_>) -> Result<Walk, Errno>;
     fn close(&mut self, handle: Handle) -> Result<(), Errno>;
     /// Does what was put off until the next request: the client has nothing to ask for now.

@@ -171,6 +171,12 @@ impl<C: Connection, K: Clock> FileServer for Snapfs<C, K> {
         })
     }
 
+    /// The times of the root directory show when the hidden folder comes and goes, for which a
+    /// write to any file or a close can be the reason.
+    fn is_steady(&self) -> bool {
+        !self.hidden.are_needed()
+    }
+
     fn open(&mut self, request: &Open, path: Path<'_>) -> Result<Walk, Errno> {
         self.check_visible(request.dir, path)?;
         let (dir, _) = self.handles.on_base(request.dir)?;

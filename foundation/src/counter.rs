@@ -46,6 +46,8 @@ counters! {
     ReadsAhead = "reads_ahead",
     /// Bytes copied by reads that were answered from a read-ahead snapshot.
     BytesReadAhead = "bytes_read_ahead",
+    /// Requests for attributes of a path that needed no message, because they were known.
+    StatsKnown = "stats_known",
     /// Pages that reads associated.
     PagesLazy = "pages_lazy",
     /// Bytes that reads copied.

@@ -54,6 +54,10 @@ mutants! {
     FreeEndOfFile = "free-end-of-file",
     /// R1: read-ahead data is returned although the file has changed since.
     StaleAhead = "stale-ahead",
+    /// X10: what is known of a path is kept although a request may change it.
+    StatNeverStale = "stat-never-stale",
+    /// X10: an answer is kept although a request in flight may have changed what it says.
+    StatInFlight = "stat-in-flight",
     /// A6: a program is started from what was kept of its file before a change.
     RunOldProgram = "run-old-program",
     /// Q1: read-ahead keeps its reserved space when writers need it.

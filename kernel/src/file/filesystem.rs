@@ -86,6 +86,12 @@ pub trait FileSystem: Send + Sync {
     /// Attributes; `flags` may hold `NO_FOLLOW` and `DIRECTORY`.
     fn stat(&self, path: &[u8], flags: OpenFlags) -> Result<Walk<Stat>, Errno>;
 
+    /// The attributes of the file at a path, or that there is none, if that is known without asking
+    /// a server. A path of another form than above is not known.
+    fn known_stat(&self, _path: &[u8], _flags: OpenFlags) -> Option<Result<Stat, Errno>> {
+        None
+    }
+
     /// Creates a directory.
     fn make_dir(&self, _path: &[u8], _mode: u16) -> Result<Walk<()>, Errno> {
         Err(Errno::EPERM)

@@ -4,7 +4,8 @@ use foundation::counter::Counter;
 use foundation::{ByteCount, Errno, PAGE_BYTES};
 use fsproto::{Handle, MAX_PAYLOAD};
 
-use super::server::Mount;
+use super::known::Touches;
+use super::server_file::ServerFile;
 use crate::file::{Io, UserBuffers};
 use crate::mem::make_room;
 
@@ -12,12 +13,12 @@ use crate::mem::make_room;
 /// what the program does next.
 const MARGIN_FRAMES: usize = 2 * MAX_PAYLOAD / PAGE_BYTES;
 
-/// Copies up to `length` bytes from byte `offset` of an open file or a snapshot. Returns fewer at
-/// its end, at the end of writable memory, and where an error follows the first bytes.
+/// Copies up to `length` bytes from byte `offset` of an open file or a snapshot of it. Returns
+/// fewer at its end, at the end of writable memory, and where an error follows the first bytes.
 ///
 /// `offset` is a file offset or a snapshot offset, depending on `handle`.
 pub(super) fn copy(
-    mount: &Mount,
+    file: &ServerFile,
     handle: Handle,
     io: &Io<'_>,
     to: &mut UserBuffers,
@@ -36,7 +37,7 @@ pub(super) fn copy(
         }
         let wanted = (length - done).min(ByteCount::of_len(MAX_PAYLOAD));
         let at = offset.checked_add(done.0).ok_or(Errno::EINVAL)?;
-        match copy_message(mount, handle, io, to, at, wanted) {
+        match copy_message(file, handle, io, to, at, wanted) {
             Ok(copied) => {
                 done += copied;
                 if copied < wanted {
@@ -52,7 +53,7 @@ pub(super) fn copy(
 }
 
 fn copy_message(
-    mount: &Mount,
+    file: &ServerFile,
     handle: Handle,
     io: &Io<'_>,
     to: &mut UserBuffers,
@@ -60,7 +61,8 @@ fn copy_message(
     length: ByteCount,
 ) -> Result<ByteCount, Errno> {
     let request = fsproto::Read { handle, offset, length: length.0 as u32 };
-    let (_, payload) = mount.session().call(&request, &[])?;
+    let touches = Touches::File(file.id);
+    let (_, payload) = file.mount.session().call_touching(touches, &request, &[])?;
     if payload.len() > length.to_usize() {
         return Err(Errno::EIO);
     }

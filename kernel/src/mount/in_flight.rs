@@ -9,6 +9,7 @@ use foundation::{Errno, SnapshotOffset};
 use fsproto::{Field, Handle, Malformed, Op, Reader, Snapshotted, Tag, Walked, Written};
 
 use super::direct;
+use super::known::Known;
 use super::tags::Tags;
 use crate::file::socket::Message;
 use crate::mem::{Fetch, fallible, swap::Transfer};
@@ -44,11 +45,15 @@ pub(super) enum Owner {
 pub(super) struct InFlight {
     pub op: Op,
     pub owner: Owner,
+    /// Whether it may change what is [known](Known) of files.
+    pub changes: bool,
 }
 
 #[derive(Default)]
 pub(super) struct Table {
     pub in_flight: Tags<InFlight>,
+    /// What is known of files without asking.
+    pub known: Known,
     /// The last call that ended, to be used again.
     pub spare_call: Option<Arc<Call>>,
     /// Handles whose `Close` could not be sent yet. Has space for all of `to_close`.
@@ -83,9 +88,17 @@ pub(super) fn opened(op: Op, mut reader: Reader<'_>) -> Result<Handle, Malformed
 }
 
 impl Table {
+    /// Removes a request whose reply is there.
+    #[inline]
+    pub fn remove(&mut self, tag: Tag) -> Option<InFlight> {
+        let request = self.in_flight.remove(tag)?;
+        self.known.ended(request.changes);
+        Some(request)
+    }
+
     /// Removes a request that was not sent.
     pub fn withdraw(&mut self, tag: Tag) -> Option<InFlight> {
-        let request = self.in_flight.remove(tag)?;
+        let request = self.remove(tag)?;
         if opens(request.op) {
             self.forget_one();
         }

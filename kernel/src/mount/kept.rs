@@ -33,7 +33,7 @@ pub(super) fn kept(file: &ServerFile, space: &Arc<Space>) -> Result<Option<KeptF
     // One byte more: the file may be longer than it was when it was opened.
     let wanted = length + ByteCount(1);
     let mut buffers = UserBuffers::kernel(wanted.to_usize());
-    let count = copy(&file.mount, file.handle, &io, &mut buffers, 0, wanted)?;
+    let count = copy(file, file.handle, &io, &mut buffers, 0, wanted)?;
     let Ok(kept) = KeptFile::new(&buffers.into_bytes()) else { return Ok(None) };
     let is_whole = count == length && read_ahead.keep_file(file.id, before, &kept);
     Ok(is_whole.then_some(kept))

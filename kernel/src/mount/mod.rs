@@ -20,6 +20,7 @@ mod direct;
 mod handles;
 mod in_flight;
 mod kept;
+mod known;
 mod local;
 mod message;
 mod mutants;

@@ -25,6 +25,10 @@ predicates! {
     stale_ahead = StaleAhead;
     /// A6: a program is started from what was kept of its file before a change.
     run_old_program = RunOldProgram;
+    /// X10: what is known of a path is kept although a request may change it.
+    stat_never_stale = StatNeverStale;
+    /// X10: an answer is kept although a request in flight may have changed what it says.
+    stat_in_flight = StatInFlight;
     /// Q1: read-ahead snapshots keep the space that they reserve on the server.
     ahead_keeps_room = AheadKeepsRoom;
     /// R8: a refused snapshot is an error.

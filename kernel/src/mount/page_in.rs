@@ -95,7 +95,7 @@ impl Session {
         }
         fetch.complete(Ok(frames));
         // Of two replies to one request, the first one found it.
-        let request = self.table.lock().in_flight.remove(tag);
+        let request = self.table.lock().remove(tag);
         drop((request, fetch));
         counter::count(Counter::BytesReceived, HEADER_BYTES as u64 + lent.pages().bytes().0);
         fallible::as_kernel(|| self.close_too_many());

@@ -84,7 +84,7 @@ pub fn snapshot(
     }
     let request =
         fsproto::Snapshot { handle: file.handle, offset, length, misalignment: 0, inline_max: 0 };
-    match file.mount.session().call(&request, &[]) {
+    match file.ask(&request) {
         Ok((reply, payload)) => Ok(SnapshotReply::new(file, &request, &reply, &payload)?.snapshot),
         Err(Errno::EINTR) => Err(Errno::EINTR),
         Err(_) => Ok(None),
@@ -160,7 +160,7 @@ fn lazily(
         misalignment: misalignment as u32,
         inline_max: (min_pages * PAGE - 1).min(MAX_PAYLOAD as u64) as u32,
     };
-    let (reply, payload) = match file.mount.session().call(&request, &[]) {
+    let (reply, payload) = match file.ask(&request) {
         Ok(reply) => reply,
         Err(Errno::EINTR) => return Err(Errno::EINTR),
         Err(_) => return Ok(Attempt::Refused(Counter::ReadsEagerRefused)),
@@ -199,7 +199,7 @@ fn fill(
         // No memory for the association (Q4): copy, from the same snapshot.
         Err(_) => {
             io.space.counters.add(Counter::ReadsEagerRegions, 1);
-            let copied = copy(&file.mount, snapshot.handle, io, to, done.0, pages.bytes())?;
+            let copied = copy(file, snapshot.handle, io, to, done.0, pages.bytes())?;
             done += copied;
             return Ok(if copied < pages.bytes() { done } else { done + trailing(io, to, reply) });
         }
@@ -228,5 +228,5 @@ fn by_copy(
     offset: FileOffset,
 ) -> Result<ByteCount, Errno> {
     let length = to.remaining();
-    copy(&file.mount, file.handle, io, to, offset.0, length)
+    copy(file, file.handle, io, to, offset.0, length)
 }

@@ -97,8 +97,7 @@ impl FileObject for RemoteFile {
     }
 
     fn sync(&self) -> Result<(), Errno> {
-        let ServerFile { mount, handle, .. } = &self.file;
-        mount.session().call(&fsproto::Sync { handle: *handle }, &[]).map(drop)
+        self.file.ask(&fsproto::Sync { handle: self.file.handle }).map(drop)
     }
 
     fn allocate(
@@ -123,7 +122,7 @@ impl FileObject for RemoteFile {
         loop {
             let request =
                 fsproto::ReadDir { handle: self.file.handle, cookie, length: DIRECTORY_BYTES };
-            let (_, payload) = self.file.mount.session().call(&request, &[])?;
+            let (_, payload) = self.file.ask(&request)?;
             if payload.is_empty() {
                 return Ok(());
             }
@@ -138,8 +137,7 @@ impl FileObject for RemoteFile {
     }
 
     fn read_link(&self) -> Result<Vec<u8>, Errno> {
-        let ServerFile { mount, handle, .. } = &self.file;
-        let (_, payload) = mount.session().call(&fsproto::ReadLink { handle: *handle }, &[])?;
+        let (_, payload) = self.file.ask(&fsproto::ReadLink { handle: self.file.handle })?;
         payload.to_vec()
     }
 

@@ -66,7 +66,7 @@ fn take(file: &ServerFile, offset: FileOffset) -> Result<Option<Window>, Errno> 
         misalignment: 0,
         inline_max: 0,
     };
-    let reply = match file.mount.session().call(&request, &[]) {
+    let reply = match file.ask(&request) {
         Ok((reply, payload)) => SnapshotReply::new(file, &request, &reply, &payload)?,
         Err(Errno::EINTR) => return Err(Errno::EINTR),
         Err(_) => {

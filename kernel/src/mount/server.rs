@@ -4,13 +4,18 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use foundation::Errno;
-use fsproto::{Attr, Features, FileId, Handle, MAX_PATH, Operation, Walked, Welcome, agree, hello};
+use foundation::counter::{self, Counter};
+use fsproto::{
+    Attr, Features, FileId, Handle, MAX_PATH, OpenFlags, Operation, Stat as GetStat, Walked,
+    Welcome, agree, hello,
+};
 
 use super::handles::{HandleCharge, Handles};
+use super::known::{Answer, Touches};
 use super::message::Payload;
 use super::read_ahead::ReadAhead;
 use super::{Session, mutants};
-use crate::file::{FileSystemFigures, Tasks, Walk, tasks};
+use crate::file::{FileSystemFigures, Stat, Tasks, Walk, tasks};
 use crate::mem::{Snapshot, SnapshotSource};
 use crate::sync::{Mutex, rank};
 
@@ -77,6 +82,9 @@ impl Mount {
         }
         if features.contains(Features::CLOSES) {
             session.carry_closes()?;
+        }
+        if features.contains(Features::SOLE) {
+            session.table.lock().known.keep_answers()?;
         }
         let handles = Handles::new(welcome.files);
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
@@ -154,25 +162,66 @@ impl Mount {
         payload: &[&[u8]],
     ) -> Result<(O::Reply, Payload), Errno> {
         let _change = self.read_ahead.begin_change(Some(file))?;
-        match self.session.call(request, payload) {
+        let touches = Touches::File(file);
+        match self.session.call_touching(touches, request, payload) {
             Err(Errno::ENOSPC) if !mutants::ahead_keeps_room() && self.read_ahead.drop_all() => {
-                self.session.call(request, payload)
+                self.session.call_touching(touches, request, payload)
             }
             answer => answer,
         }
+    }
+
+    /// What is known of a path (`known`), without a message or an allocation. `None` where the
+    /// server has to be asked, or a link followed.
+    pub(super) fn known_stat(&self, path: &[u8], flags: OpenFlags) -> Option<Result<Stat, Errno>> {
+        let table = self.session.table.lock();
+        let stat = match table.known.find(path, flags)? {
+            Answer::Found(attr) => Ok(Stat::from_attr(attr, self.id)),
+            Answer::Failed(error) => Err(*error),
+            Answer::Link(_) => return None,
+        };
+        drop(table);
+        counter::count(Counter::StatsKnown, 1);
+        Some(stat)
+    }
+
+    /// The attributes of the file at a path; `flags` may hold `NO_FOLLOW` and `DIRECTORY`. Without
+    /// a message where they are known.
+    pub(super) fn stat(&self, path: &[u8], flags: OpenFlags) -> Result<Walk<Attr>, Errno> {
+        let table = self.session.table.lock();
+        let (known, since) = (table.known.find(path, flags).copied(), table.known.moment());
+        drop(table);
+        if let Some(known) = known {
+            counter::count(Counter::StatsKnown, 1);
+            return match known {
+                Answer::Found(attr) => Ok(Walk::Done(attr)),
+                Answer::Failed(error) => Err(error),
+                Answer::Link(link) => Ok(link.walk()?),
+            };
+        }
+        let request = GetStat { dir: Handle::ROOT, flags };
+        let walk = self.walk(Touches::Nothing, &request, &[path]);
+        let walk = walk.map(|walk| walk.map(|(_, attr)| attr));
+        if let Some(since) = since
+            && let Some(answer) = Answer::of(&walk, flags)
+        {
+            self.session.table.lock().known.note(since, path, answer);
+        }
+        walk
     }
 
     /// Sends a request that names a file by a path. Returns what was found, or the symbolic link at
     /// which the walk stopped.
     pub(super) fn walk<O: Operation<Reply = Walked>>(
         &self,
+        touches: Touches,
         request: &O,
         payload: &[&[u8]],
     ) -> Result<Walk<(Handle, Attr)>, Errno> {
         if payload.iter().any(|path| path.len() > MAX_PATH) {
             return Err(Errno::ENAMETOOLONG);
         }
-        let (walked, link) = self.session.call(request, payload)?;
+        let (walked, link) = self.session.call_touching(touches, request, payload)?;
         if walked.link_bytes == 0 {
             return Ok(Walk::Done((walked.handle, walked.attr)));
         }

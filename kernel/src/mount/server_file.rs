@@ -2,10 +2,12 @@
 
 use alloc::sync::Arc;
 
-use foundation::ByteCount;
-use fsproto::{Attr, FileId, Handle};
+use foundation::{ByteCount, Errno};
+use fsproto::{Attr, FileId, Handle, Operation};
 
 use super::handles::HandleCharge;
+use super::known::Touches;
+use super::message::Payload;
 use super::read_ahead::ReadPattern;
 use super::{Mount, mutants};
 
@@ -29,6 +31,11 @@ impl ServerFile {
     pub fn new(mount: Arc<Mount>, handle: Handle, attr: &Attr, charge: HandleCharge) -> Self {
         let (id, size) = (attr.id, attr.size);
         Self { mount, handle, id, size, pattern: ReadPattern::default(), _charge: charge }
+    }
+
+    /// Sends a request that reads the file, which updates its access time at most.
+    pub(super) fn ask<O: Operation>(&self, request: &O) -> Result<(O::Reply, Payload), Errno> {
+        self.mount.session().call_touching(Touches::File(self.id), request, &[])
     }
 }
 

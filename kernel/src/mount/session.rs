@@ -17,6 +17,7 @@ use fsproto::{HEADER_BYTES, Handle, Header, HeaderFlags, Malformed, Op, Operatio
 
 use super::direct;
 use super::in_flight::{Call, Closes, InFlight, Owner, Table, opened, opens};
+use super::known::Touches;
 use super::message::{self, Payload};
 use super::transfer::{self, TransferReply};
 use crate::file::socket::{Message, Sender};
@@ -104,12 +105,23 @@ impl Session {
     ///
     /// EIO where the connection is closed or the reply is invalid; EINTR where the thread is being
     /// killed: a handle in a late reply is then closed.
+    #[inline]
     pub fn call<O: Operation>(
         &self,
         request: &O,
         payload: &[&[u8]],
     ) -> Result<(O::Reply, Payload), Errno> {
-        let (tag, call) = self.begin(O::OP, Interrupt::Killable)?;
+        self.call_touching(Touches::by(O::OP), request, payload)
+    }
+
+    /// The same for a request of which more is known than its operation says.
+    pub(super) fn call_touching<O: Operation>(
+        &self,
+        touches: Touches,
+        request: &O,
+        payload: &[&[u8]],
+    ) -> Result<(O::Reply, Payload), Errno> {
+        let (tag, call) = self.begin(O::OP, touches, Interrupt::Killable)?;
         let bytes = payload.iter().map(|part| part.len()).sum();
         // Since the payload was gathered, others may have taken what was available then.
         let sent = make_room(bytes).and_then(|()| self.send_request(request, tag, bytes, payload));
@@ -133,13 +145,14 @@ impl Session {
         Ok((fields, Payload(answer)))
     }
 
-    /// Sends a request without waiting.
+    /// Sends a request without waiting. Reads among them are page-ins, which change nothing (X6).
     pub(super) fn send_for<O: Operation>(
         &self,
         request: &O,
         owner: impl FnOnce() -> Owner,
     ) -> Result<(), Errno> {
-        let tag = self.try_begin(O::OP, owner)?;
+        let touches = if O::OP == Op::Read { Touches::Nothing } else { Touches::by(O::OP) };
+        let tag = self.try_begin_with(O::OP, touches, |_| owner())?;
         let sent = self.send_request(request, tag, 0, &[]);
         sent.inspect_err(|_| drop(self.table.lock().withdraw(tag)))
     }
@@ -202,6 +215,7 @@ impl Session {
         let orphans = {
             let mut table = self.table.lock();
             table.gone = true;
+            table.known.forget_all();
             (table.unclosed, table.to_close) = (Vec::new(), 0);
             table.in_flight.take_all()
         };
@@ -253,10 +267,10 @@ impl Session {
     }
 
     /// Enters the request of a thread in the table; waits for space.
-    fn begin(&self, op: Op, by: Interrupt) -> Result<(Tag, Arc<Call>), Errno> {
+    fn begin(&self, op: Op, touches: Touches, by: Interrupt) -> Result<(Tag, Arc<Call>), Errno> {
         let attempt = || {
             let mut call = None;
-            let begun = self.try_begin_with(op, |spare| {
+            let begun = self.try_begin_with(op, touches, |spare| {
                 let spare = spare.take().unwrap_or_default();
                 Owner::Thread(call.insert(spare).clone())
             });
@@ -269,13 +283,14 @@ impl Session {
     }
 
     fn try_begin(&self, op: Op, owner: impl FnOnce() -> Owner) -> Result<Tag, Errno> {
-        self.try_begin_with(op, |_| owner())
+        self.try_begin_with(op, Touches::Nothing, |_| owner())
     }
 
     /// Enters a request. `owner` is called only where nothing else can fail.
     fn try_begin_with(
         &self,
         op: Op,
+        touches: Touches,
         owner: impl FnOnce(&mut Option<Arc<Call>>) -> Owner,
     ) -> Result<Tag, Errno> {
         let mut table = self.table.lock();
@@ -296,7 +311,8 @@ impl Session {
             table.to_close += 1;
         }
         let owner = owner(&mut table.spare_call);
-        Ok(table.in_flight.insert(InFlight { op, owner })?)
+        let changes = table.known.begins(touches);
+        Ok(table.in_flight.insert(InFlight { op, owner, changes })?)
     }
 
     /// The waiting thread is being killed. The handle that the request opens will be closed when
@@ -322,7 +338,7 @@ impl Session {
         if !fields.flags.contains(HeaderFlags::REPLY) {
             return Err(Malformed);
         }
-        let request = self.table.lock().in_flight.remove(fields.tag).ok_or(Malformed)?;
+        let request = self.table.lock().remove(fields.tag).ok_or(Malformed)?;
         let is_valid = fields.op == request.op as u16
             && message.len() == HEADER_BYTES + fields.payload_bytes as usize;
         let has_opened = is_valid

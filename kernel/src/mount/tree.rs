@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use foundation::Errno;
 use fsproto::{FileKind, Handle, OpenFlags, RenameFlags};
 
+use super::known::Touches;
 use super::remote_file::RemoteFile;
 use super::server::Mount;
 use crate::file::{
@@ -27,7 +28,9 @@ impl FileSystem for MountedTree {
         let truncates = how.flags.contains(OpenFlags::TRUNCATE);
         let _change = if truncates { Some(self.0.read_ahead().begin_change(None)?) } else { None };
         let charge = self.0.charge_handle()?;
-        let (handle, attr) = match self.0.walk(&request, &[path])? {
+        let changes = how.flags.intersects(OpenFlags::TRUNCATE | OpenFlags::CREATE);
+        let touches = if changes { Touches::Anything } else { Touches::Nothing };
+        let (handle, attr) = match self.0.walk(touches, &request, &[path])? {
             Walk::Done((Handle::NONE, _)) => return Err(Errno::EIO),
             Walk::Done(opened) => opened,
             Walk::Link { which, walked, target } => {
@@ -41,21 +44,24 @@ impl FileSystem for MountedTree {
     }
 
     fn stat(&self, path: &[u8], flags: OpenFlags) -> Result<Walk<Stat>, Errno> {
-        let walk = self.0.walk(&fsproto::Stat { dir: Handle::ROOT, flags }, &[path])?;
-        Ok(walk.map(|(_, attr)| Stat::from_attr(&attr, self.0.id())))
+        Ok(self.0.stat(path, flags)?.map(|attr| Stat::from_attr(&attr, self.0.id())))
+    }
+
+    fn known_stat(&self, path: &[u8], flags: OpenFlags) -> Option<Result<Stat, Errno>> {
+        self.0.known_stat(path, flags)
     }
 
     fn make_dir(&self, path: &[u8], mode: u16) -> Result<Walk<()>, Errno> {
-        let walk =
-            self.0.walk(&fsproto::MakeDir { dir: Handle::ROOT, mode: mode.into() }, &[path])?;
-        Ok(walk.map(drop))
+        let request = fsproto::MakeDir { dir: Handle::ROOT, mode: mode.into() };
+        Ok(self.0.walk(Touches::Anything, &request, &[path])?.map(drop))
     }
 
     fn remove(&self, path: &[u8], flags: OpenFlags) -> Result<Walk<()>, Errno> {
         // Removing or adding a name changes the file's change time, after which the next read
         // updates its access time: read-ahead data of it cannot be used.
         let _change = self.0.read_ahead().begin_name_change()?;
-        Ok(self.0.walk(&fsproto::Remove { dir: Handle::ROOT, flags }, &[path])?.map(drop))
+        let request = fsproto::Remove { dir: Handle::ROOT, flags };
+        Ok(self.0.walk(Touches::Anything, &request, &[path])?.map(drop))
     }
 
     fn rename(&self, old: &[u8], new: &[u8], flags: RenameFlags) -> Result<Walk<()>, Errno> {
@@ -66,7 +72,7 @@ impl FileSystem for MountedTree {
             flags,
         };
         let _change = self.0.read_ahead().begin_name_change()?;
-        Ok(self.0.walk(&request, &[old, new])?.map(drop))
+        Ok(self.0.walk(Touches::Anything, &request, &[old, new])?.map(drop))
     }
 
     fn link(&self, existing: &Arc<dyn FileObject>, new: &[u8]) -> Result<Walk<()>, Errno> {
@@ -79,12 +85,12 @@ impl FileSystem for MountedTree {
         }
         let _change = self.0.read_ahead().begin_change(Some(file.id))?;
         let request = fsproto::Link { handle: file.handle, dir: Handle::ROOT };
-        Ok(self.0.walk(&request, &[new])?.map(drop))
+        Ok(self.0.walk(Touches::Anything, &request, &[new])?.map(drop))
     }
 
     fn make_symlink(&self, path: &[u8], target: &[u8]) -> Result<Walk<()>, Errno> {
         let request = fsproto::MakeSymlink { dir: Handle::ROOT, path_bytes: path.len() as u32 };
-        Ok(self.0.walk(&request, &[path, target])?.map(drop))
+        Ok(self.0.walk(Touches::Anything, &request, &[path, target])?.map(drop))
     }
 
     fn figures(&self) -> Result<FileSystemFigures, Errno> {

@@ -44,7 +44,7 @@ pub(super) fn lazily(
         misalignment: to.front().map_or(0, |front| front.addr().0 % PAGE) as u32,
         inline_max: (min_pages * PAGE - 1).min(MAX_PAYLOAD as u64) as u32,
     };
-    let (reply, payload) = match file.mount.session().call(&request, &[]) {
+    let (reply, payload) = match file.ask(&request) {
         Ok(reply) => reply,
         Err(Errno::EINTR) => return Err(Errno::EINTR),
         Err(_) => return Ok(Attempt::Refused(Counter::ReadsEagerRefused)),
@@ -142,9 +142,7 @@ impl Filling<'_> {
         let from_reply = from_reply.and_then(|part| part.get(..bytes.to_usize()));
         let copied = match (from_reply, &reply.snapshot) {
             (Some(part), _) => ByteCount::of_len(self.to.put(io.space, part)?),
-            (None, Some(snapshot)) => {
-                copy(&self.file.mount, snapshot.handle, io, self.to, done.0, bytes)?
-            }
+            (None, Some(snapshot)) => copy(self.file, snapshot.handle, io, self.to, done.0, bytes)?,
             (None, None) => return Err(Errno::EIO),
         };
         self.done += copied;

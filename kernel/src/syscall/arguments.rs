@@ -5,7 +5,7 @@ use crate::file::{
     namespace,
 };
 use crate::mem::limits::Resource;
-use crate::mem::{UserAddr, UserSlice};
+use crate::mem::{UserAddr, UserSlice, fallible};
 pub(super) use crate::task::word;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -19,6 +19,9 @@ const MAX_VECTORS: u64 = 1024;
 pub const VECTOR_BYTES: usize = 16;
 /// Entries that are copied from the program in one step.
 const VECTORS_AT_ONCE: usize = 8;
+
+/// Bytes of a path that is looked up without an allocation, at most.
+const SHORT_PATH: usize = 160;
 
 /// The open file of a descriptor; EBADF if there is none.
 pub fn open_file(current: &dyn Caller, fd: Fd) -> Result<Arc<OpenFile>, Errno> {
@@ -153,7 +156,16 @@ pub fn stat_at(
     address: UserAddr,
     flags: u32,
 ) -> Result<Stat, Errno> {
-    let path = path(current, address)?;
+    let mut space = [0; SHORT_PATH];
+    let path = match current.space().short_string(address, &mut space) {
+        Some(short) => {
+            if let Some(known) = known_stat(current, dir, short, no_follow(flags)) {
+                return known;
+            }
+            fallible::to_vec(short)?
+        }
+        None => path(current, address)?,
+    };
     if path.is_empty() && flags & linux::AT_EMPTY_PATH != 0 {
         if dir != Fd::WORKING_DIRECTORY {
             return open_file(current, dir)?.object().stat();
@@ -163,6 +175,24 @@ pub fn stat_at(
             .0);
     }
     Ok(namespace::root().stat(&base(current, dir, &path)?, &path, no_follow(flags))?.0)
+}
+
+/// The attributes at a path, or that there is nothing, if that is known without a walk.
+#[inline]
+fn known_stat(
+    current: &dyn Caller,
+    dir: Fd,
+    path: &[u8],
+    flags: OpenFlags,
+) -> Option<Result<Stat, Errno>> {
+    if path.first() == Some(&b'/') {
+        return namespace::root().known_stat(b"/", path, flags);
+    }
+    if dir != Fd::WORKING_DIRECTORY {
+        return None;
+    }
+    let context = current.context().lock();
+    namespace::root().known_stat(&context.directory, path, flags)
 }
 
 fn no_follow(flags: u32) -> OpenFlags {

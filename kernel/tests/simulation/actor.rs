@@ -42,6 +42,9 @@ pub fn run(index: usize, steps: Vec<Op>) {
         actor.begin_step(&op);
         actor.carry_out(op);
         yield_now();
+        if wire::looks() {
+            actor.look_around();
+        }
     }
     actor.finish();
 }
@@ -100,6 +103,14 @@ impl Actor {
             Op::StoreShared { memory, stride, value } => self.store_shared(memory, stride, value),
             Op::LoadShared { memory, stride } => self.load_shared(memory, stride),
             op => self.carry_out_on_files(op),
+        }
+    }
+
+    /// Looks at attributes, as a step of its own.
+    fn look_around(&mut self) {
+        if !self.process.killed.get() {
+            (self.step, self.failures) = (world::begin_step(self.index), failures());
+            self.look();
         }
     }
 

@@ -103,6 +103,10 @@ pub fn script(seed: u64) -> Script {
     if Rng::with_seed(seed.rotate_left(32)).u8(0..8) == 0 {
         setup.lacks |= Features::DIRECT.bits();
     }
+    let mut looks = Rng::with_seed(!seed ^ 0x12);
+    setup.looks = looks.bool();
+    // Read-ahead is off there: what it answers is seen by no server of the simulation.
+    setup.sole = setup.seats.iter().all(|seat| seat.client == 0) && looks.u8(0..4) > 0;
     // A quarter of all seeds has no faults, so that no error is excused.
     let calm = rng.u8(0..4) == 0;
     // Shortages of frames make everything slow.
@@ -140,6 +144,14 @@ pub fn script(seed: u64) -> Script {
             .iter_mut()
             .filter_map(|(_, op)| if let Op::Fail { which, .. } = op { Some(which) } else { None });
         troubles.step_by(2).for_each(|which| *which = Failing::Transfers);
+    }
+    if setup.looks {
+        // Instead of the attributes of open files, which are looked at anyway.
+        for (_, op) in &mut steps {
+            if let Op::Stat { file } = *op {
+                *op = Op::Chmod { file, mode: looks.u16(0..0o1000) };
+            }
+        }
     }
     Script { setup, steps }
 }
@@ -189,6 +201,8 @@ fn setup(rng: &mut Rng) -> Setup {
         lacks: lacks.bits(),
         overtaking: rng.u8(0..4) == 0,
         untrusted: rng.u8(0..5) == 0,
+        sole: false,
+        looks: false,
     }
 }
 

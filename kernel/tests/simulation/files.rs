@@ -6,7 +6,7 @@ use std::rc::Rc;
 use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::{AllocateMode, AttrMask, OpenFlags, RenameFlags};
 use kernel::file::host::HostProcess;
-use kernel::file::{FileSystem, OpenFile, OpenHow, SetAttr, Status, UserBuffers, Walk};
+use kernel::file::{FileSystem, OpenFile, OpenHow, SetAttr, Stat, Status, UserBuffers, Walk};
 use kernel::mem::{Account, Prot};
 use kernel::mount::MountedTree;
 
@@ -49,6 +49,10 @@ impl Actor {
             Op::Close { file } => self.close(file),
             Op::Seek { file, to } => self.seek(file, to),
             Op::Stat { file } => self.on_file(file, |file| file.object().stat().map(drop)),
+            Op::Chmod { file, mode } => {
+                let change = SetAttr { mask: AttrMask::MODE, mode, ..SetAttr::default() };
+                self.on_file(file, |file| file.object().set_attr(&change));
+            }
             Op::Truncate { file, size } => {
                 let change =
                     SetAttr { mask: AttrMask::SIZE, size: ByteCount(size), ..SetAttr::default() };
@@ -290,6 +294,40 @@ impl Actor {
         if !matches!(result, Err(Errno::ENOENT)) {
             self.check(result, Some(line));
         }
+    }
+
+    /// Looks at the attributes of a name (X10): they must be those of an instant since the call.
+    pub fn look(&mut self) {
+        let Some((line, mount)) = world::connection(self.process.client) else { return };
+        let device = mount.id();
+        let name = self.step as usize % NAMES.len();
+        let flags =
+            if self.step.is_multiple_of(2) { OpenFlags::NO_FOLLOW } else { OpenFlags::empty() };
+        let (tree, path) = (MountedTree(mount), NAMES[name].as_bytes());
+        let begin = wire::instant();
+        let result = match tree.known_stat(path, flags) {
+            Some(known) => known.map(Walk::Done),
+            None => tree.stat(path, flags),
+        };
+        if self.is_killed() {
+            return;
+        }
+        let seen = match result {
+            Ok(Walk::Done(stat)) => Ok(stat),
+            Ok(Walk::Link { .. }) => panic!("actor {}: there are no links", self.index),
+            Err(Errno::ENOENT) => Err(Errno::ENOENT),
+            Err(error) => return self.check::<()>(Err(error), Some(line)),
+        };
+        let then: Vec<_> = wire::shown_since(begin, name)
+            .into_iter()
+            .map(|shown| shown.map(|attr| Stat::from_attr(&attr, device)))
+            .collect();
+        assert!(
+            then.contains(&seen),
+            "X10: actor {}: attributes of {}: {seen:?}, not one of {then:?}",
+            self.index,
+            NAMES[name]
+        );
     }
 
     fn check<T>(&self, result: Result<T, Errno>, line: Option<Line>) {

@@ -34,6 +34,8 @@ fn r10_holes_beyond_the_first_list() {
         lacks: 0,
         overtaking: false,
         untrusted: false,
+        sole: false,
+        looks: false,
     };
     swap_file::begin();
     wire::begin(&setup);

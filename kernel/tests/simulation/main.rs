@@ -19,6 +19,7 @@
 //! text in `corpus/`, which the test suite replays. `cargo xtask sim` runs seeds without limit.
 
 mod actor;
+mod bytes;
 mod campaign;
 mod corpus;
 mod disk;
@@ -83,6 +84,7 @@ fn lazy_is_eager_in_every_order() {
         (Counter::PagesSwappedOut, 2_000),
         (Counter::PagesSwappedIn, 2_000),
         (Counter::FetchErrors, 100),
+        (Counter::StatsKnown, 20_000),
     ];
     let counts = at_least.map(|(counter, _)| {
         let place = Counter::ALL.iter().position(|&other| other == counter).expect("it is listed");

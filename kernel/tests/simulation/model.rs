@@ -14,6 +14,7 @@ use fsproto::{
     Reader, Records, Request, WriteFlags,
 };
 
+use crate::bytes::{overlaid, overlay, range};
 use crate::versions::Versions;
 
 /// A connection's number.
@@ -157,7 +158,9 @@ impl Model {
                 self.versions.check(read, exchange.reply.1);
                 None
             }
-            Request::GetAttr(_) | Request::ReadDir(_) => self.look(exchange, &mut fields),
+            Request::GetAttr(_) | Request::Stat(_) | Request::ReadDir(_) => {
+                self.look(exchange, &mut fields)
+            }
             Request::Write(write) => return self.write(exchange, write, &mut fields),
             Request::SetAttr(_) | Request::Allocate(_) => {
                 if let Some((file, after)) = self.changed(exchange.request) {
@@ -293,6 +296,14 @@ impl Model {
                 );
                 let names = self.names.values().filter(|&&named| named == file).count();
                 assert_eq!(reply.links as usize, names, "C3: names of a file");
+                None
+            }
+            Request::Stat(_) => {
+                let reply = fsproto::Stat::decode_reply(fields).expect("well-formed").attr;
+                let file = self.names.get(exchange.payload).map(|&file| &self.files[file]);
+                let file = file.expect("C3: a name that does not exist has attributes");
+                assert_eq!(reply.id.0, file.id, "C3/C4: another file has this name");
+                assert_eq!(reply.size, ByteCount(file.bytes.len() as u64), "size of a file");
                 None
             }
             Request::ReadDir(list) if list.cookie == 0 => {
@@ -454,30 +465,6 @@ impl Model {
     pub fn open_handles(&self) -> usize {
         self.handles.len() + self.snapshots.len()
     }
-}
-
-fn range(bytes: &[u8], offset: u64, length: u64) -> &[u8] {
-    let start = offset.min(bytes.len() as u64) as usize;
-    let end = offset.saturating_add(length).min(bytes.len() as u64) as usize;
-    &bytes[start..end.max(start)]
-}
-
-/// `bytes` with `data` stored at `offset`.
-fn overlaid(bytes: &[u8], offset: usize, data: &[u8]) -> Vec<u8> {
-    let mut bytes = bytes.to_vec();
-    overlay(&mut bytes, offset, data);
-    bytes
-}
-
-fn overlay(bytes: &mut Vec<u8>, offset: usize, data: &[u8]) {
-    if data.is_empty() {
-        return;
-    }
-    let end = offset + data.len();
-    if bytes.len() < end {
-        bytes.resize(end, 0);
-    }
-    bytes[offset..end].copy_from_slice(data);
 }
 
 impl Served {

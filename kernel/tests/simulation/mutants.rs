@@ -17,6 +17,8 @@ const STEPS: u64 = 150_000;
 /// The mutants that the simulation finds. The others change no bytes and no errors but cost time or
 /// memory, or are in code that is not simulated.
 const FOUND: &[Mutant] = &[
+    Mutant::StatNeverStale,
+    Mutant::StatInFlight,
     Mutant::SkipRescue,
     Mutant::RescueAfterChange,
     Mutant::NoRescueRecheck,

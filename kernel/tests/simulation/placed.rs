@@ -12,7 +12,7 @@ use fsserver::memfs::Memfs;
 use crate::disk::Disk;
 use crate::faults::FaultPlan;
 use crate::script::{NAMES, PAGE};
-use crate::servers::NoTime;
+use crate::servers::Ticks;
 
 /// The file's name.
 pub const NAME: &str = NAMES[0];
@@ -50,7 +50,7 @@ static ARCHIVE: LazyLock<Vec<u8>> = LazyLock::new(|| {
 });
 
 /// The same server with the file.
-pub fn add(memfs: Memfs<NoTime>, faults: &Rc<RefCell<FaultPlan>>) -> Memfs<NoTime> {
+pub fn add(memfs: Memfs<Ticks>, faults: &Rc<RefCell<FaultPlan>>) -> Memfs<Ticks> {
     let mut disk = Disk::new(BLOCKS, faults.clone());
     let mut whole = bytes();
     whole.resize(BYTES.next_multiple_of(PAGE), 0);

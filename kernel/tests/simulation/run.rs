@@ -28,6 +28,9 @@ thread_local! {
     static PANIC: RefCell<Option<(String, String)>> = const { RefCell::new(None) };
 }
 
+/// Bytes of a read-ahead snapshot, where there is read-ahead.
+const READ_AHEAD: u64 = 4 << 20;
+
 /// Runs begun so far: `campaign::watch` checks that it grows.
 pub static BEAT: AtomicU64 = AtomicU64::new(0);
 
@@ -91,6 +94,8 @@ fn run_or_panic(script: &Script, order: Order) {
     knob::COMPOSE_PAGES.set(setup.compose_pages).expect("a sensible number");
     knob::COALESCE_PAGES.set(setup.coalesce_pages).expect("a sensible number");
     knob::COPY_TOUCHED.set(setup.copy_touched).expect("a sensible number");
+    let read_ahead = if setup.sole { 0 } else { READ_AHEAD };
+    knob::READ_AHEAD.set(read_ahead).expect("a sensible number");
     knob::MIN_LAZY_PAGES.set(setup.min_lazy_pages).expect("a sensible number");
     host::evict_all();
     let free_before = frame::stats().free;

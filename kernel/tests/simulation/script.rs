@@ -61,6 +61,12 @@ pub struct Setup {
     /// The machines do not trust the servers (X3).
     #[serde(default)]
     pub untrusted: bool,
+    /// The wrapper says to the only machine that it is.
+    #[serde(default)]
+    pub sole: bool,
+    /// Attributes are looked at after each step (X10).
+    #[serde(default)]
+    pub looks: bool,
 }
 
 /// A range of an actor's window: first byte and length.
@@ -186,6 +192,11 @@ pub enum Op {
     },
     Stat {
         file: usize,
+    },
+    /// Changes permissions.
+    Chmod {
+        file: usize,
+        mode: u16,
     },
     Truncate {
         file: usize,

@@ -1,12 +1,13 @@
 //! The servers of the simulation: production `snapfs` over production `memfs`, with fault injection
 //! between them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use foundation::Errno;
 use fsproto::{
-    Features, HEADER_BYTES, Handle, Header, MAX_PAYLOAD, Op, Open, OpenFlags, Operation, Path,
-    Read, Remove, Stat, StatFs, Tag, Time, error_reply,
+    Attr, Features, HEADER_BYTES, Handle, Header, MAX_PAYLOAD, Op, Open, OpenFlags, Operation,
+    Path, Read, Remove, Stat, StatFs, Tag, Time, error_reply,
 };
 use fsserver::memfs::{AccessTimes, Memfs};
 use fsserver::snapfs::Snapfs;
@@ -17,17 +18,22 @@ use crate::faults::{FaultPlan, FaultyConnection};
 use crate::placed;
 use crate::script::{NAMES, PAGE, Setup};
 
-/// A clock that stands still.
-pub struct NoTime;
+thread_local! {
+    static NOW: Cell<i64> = const { Cell::new(0) };
+}
 
-impl Clock for NoTime {
+/// A clock that goes on by a nanosecond each time that it is looked at.
+pub struct Ticks;
+
+impl Clock for Ticks {
     fn now(&self) -> Time {
-        Time(0)
+        NOW.set(NOW.get() + 1);
+        Time(NOW.get())
     }
 }
 
-type Base = Rc<RefCell<Dispatcher<Memfs<NoTime>>>>;
-type Wrapper = Snapfs<FaultyConnection<LocalConnection<Memfs<NoTime>>>, NoTime>;
+type Base = Rc<RefCell<Dispatcher<Memfs<Ticks>>>>;
+type Wrapper = Snapfs<FaultyConnection<LocalConnection<Memfs<Ticks>>>, Ticks>;
 
 /// The server at the other end of a wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,11 +51,14 @@ pub struct Servers {
     /// The figures of the base server when it was empty.
     empty: StatFs,
     lacks: Features,
+    /// The only client knows that it is.
+    sole: bool,
 }
 
 impl Servers {
     /// New servers; those with a device have one [file](placed).
     pub fn new(setup: &Setup) -> Self {
+        NOW.set(0);
         let faults = Rc::new(RefCell::new(FaultPlan::default()));
         let base = Rc::new(RefCell::new(Dispatcher::new(memfs(setup, &faults))));
         let lacks = Features::from_bits_truncate(setup.lacks);
@@ -58,18 +67,17 @@ impl Servers {
             faults: faults.clone(),
             lacks,
         };
-        let wrapper =
-            Dispatcher::new(Snapfs::new(client, NoTime).expect("the base server answers"));
+        let wrapper = Dispatcher::new(Snapfs::new(client, Ticks).expect("the base server answers"));
         let mut empty =
             base.borrow_mut().server_mut().stat_fs().expect("memfs returns its figures");
         // The file that was there from the start goes, too.
         empty.files_free += u64::from(setup.budget_pages > 0);
-        Self { base, wrapper, faults, empty, lacks }
+        Self { base, wrapper, faults, empty, lacks, sole: setup.sole }
     }
 
     /// Opens a session for a new connection.
     pub fn open_session(&mut self) -> SessionId {
-        self.wrapper.open_session()
+        if self.sole { self.wrapper.open_sole_session() } else { self.wrapper.open_session() }
     }
 
     /// Opens a session with the base server for a new connection, past the wrapper (F9).
@@ -143,6 +151,15 @@ impl Servers {
         Some(walk.reply.attr.id.0)
     }
 
+    /// The attributes of the file of this name, as the wrapper shows them to clients.
+    pub fn shown(&mut self, name: &[u8]) -> Result<Attr, Errno> {
+        let stat = Stat { dir: Handle::ROOT, flags: OpenFlags::NO_FOLLOW };
+        self.faults.borrow_mut().quiet = true;
+        let walk = self.wrapper.server_mut().stat(&stat, Path::new(name)?);
+        self.faults.borrow_mut().quiet = false;
+        Ok(walk?.reply.attr)
+    }
+
     /// The bytes of the file of this name on the base server.
     pub fn read_in_store(&mut self, name: &[u8]) -> Option<Vec<u8>> {
         let mut base = self.base.borrow_mut();
@@ -179,7 +196,7 @@ impl Servers {
             "C10: {figures:?}"
         );
         assert_eq!((figures.rescue_files, figures.files), (0, 0), "C10: {figures:?}");
-        let Self { base, wrapper, faults, empty, lacks } = self;
+        let Self { base, wrapper, faults, empty, lacks, .. } = self;
         for name in NAMES {
             let path = Path::new(name.as_bytes()).expect("a name");
             // Not every name exists.
@@ -207,19 +224,19 @@ impl Servers {
             faults: Rc::default(),
             lacks,
         };
-        drop(Snapfs::new(client, NoTime).expect("the base server answers"));
+        drop(Snapfs::new(client, Ticks).expect("the base server answers"));
         assert_eq!(left(), (0, 0), "blocks and files of the base server that leaked");
     }
 }
 
 /// The base server, with its memory and its device.
-fn memfs(setup: &Setup, faults: &Rc<RefCell<FaultPlan>>) -> Memfs<NoTime> {
+fn memfs(setup: &Setup, faults: &Rc<RefCell<FaultPlan>>) -> Memfs<Ticks> {
     let Setup { capacity_pages, budget_pages, .. } = *setup;
     if budget_pages == 0 {
-        return Memfs::new(capacity_pages * 4096, AccessTimes::Untouched, NoTime);
+        return Memfs::new(capacity_pages * 4096, AccessTimes::Untouched, Ticks);
     }
     let disk = Disk::new(capacity_pages - budget_pages, faults.clone());
-    let memfs = Memfs::new(budget_pages * 4096, AccessTimes::Untouched, NoTime);
+    let memfs = Memfs::new(budget_pages * 4096, AccessTimes::Untouched, Ticks);
     let memfs = memfs.spill_to(Box::new(disk), budget_pages * 4096);
     placed::add(memfs.expect("memory for a table"), faults)
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use foundation::Errno;
-use fsproto::{HEADER_BYTES, Header, Op, Request, closes};
+use fsproto::{Attr, HEADER_BYTES, Header, Op, Request, closes};
 use fsserver::SessionId;
 use kernel::file::socket::{Message, Sender};
 use kernel::mem::{Claim, Frame};
@@ -43,7 +43,14 @@ struct Network {
     served: HashMap<u64, Vec<Served>>,
     overtaking: bool,
     untrusted: bool,
+    sole: bool,
+    /// What the wrapper shows of each name after each request, the beginning first; nothing where
+    /// nobody looks.
+    shown: Vec<Shown>,
 }
+
+/// Attributes of all [`NAMES`], or that there is no such file.
+type Shown = [Result<Attr, Errno>; NAMES.len()];
 
 thread_local! {
     static NETWORK: RefCell<Option<Network>> = const { RefCell::new(None) };
@@ -67,8 +74,13 @@ pub fn begin(setup: &Setup) {
         served: HashMap::new(),
         overtaking: setup.overtaking,
         untrusted: setup.untrusted,
+        sole: setup.sole,
+        shown: Vec::new(),
     };
     NETWORK.set(Some(network));
+    if setup.looks {
+        with(Network::show);
+    }
 }
 
 /// Cleans up after a run that failed.
@@ -112,9 +124,42 @@ impl Transport for End {
     }
 }
 
+impl Network {
+    /// Notes what the wrapper shows now.
+    fn show(&mut self) {
+        let shown = NAMES.map(|name| self.servers.shown(name.as_bytes()));
+        if self.shown.last() != Some(&shown) {
+            self.shown.push(shown);
+        }
+    }
+}
+
+/// Whether attributes are looked at.
+pub fn looks() -> bool {
+    with(|network| !network.shown.is_empty())
+}
+
+/// The present instant of the servers.
+pub fn instant() -> usize {
+    with(|network| network.shown.len().saturating_sub(1))
+}
+
+/// What the wrapper showed of a name at an instant, and at those since.
+pub fn shown_since(begin: usize, name: usize) -> Vec<Result<Attr, Errno>> {
+    with(|network| network.shown[begin..].iter().map(|shown| shown[name]).collect())
+}
+
 /// A new connection to the wrapper, and one to its base for page-ins (F9), which has the next
 /// number.
 pub fn connect() -> (Line, Arc<Session>) {
+    // Who promises a client that it is the only one has noticed the end of the one before.
+    let gone = |network: &mut Network| {
+        let is_gone = |wire: &Wire| network.sole && !wire.up && !wire.closed;
+        network.wires.iter().position(is_gone)
+    };
+    while let Some(line) = with(gone) {
+        close(line);
+    }
     with(|network| {
         let line = network.wires.len();
         let (own, base) = (Arc::new(End(line)), Arc::new(End(line + 1)));
@@ -275,6 +320,9 @@ fn close(line: Line) {
         let (peer, server_side) = (wire.peer, wire.server_side);
         network.servers.close_session(peer, server_side);
         network.model.line_gone(line);
+        if !network.shown.is_empty() {
+            network.show();
+        }
     });
 }
 
@@ -336,6 +384,9 @@ fn serve(line: Line, index: usize) {
         }
         if wire.up {
             wire.replies.push(message(&reply.0, &reply.1));
+        }
+        if !network.shown.is_empty() {
+            network.show();
         }
     });
 }

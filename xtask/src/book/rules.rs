@@ -237,6 +237,7 @@ const SAFETY: &[Rule] = &[
         rule("X8", "doors", "The kernel is entered only at its declared entries."),
     ),
     rule("X9", "silent", "A silent server delays only its clients, which can be killed."),
+    rule("X10", "attributes", "The attributes of a path are those of an instant of the call."),
 ];
 
 const NOT_MAPPED: &str = "a shared mapping is shared memory that is compared with its file";

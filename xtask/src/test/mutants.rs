@@ -21,6 +21,7 @@ const HOST: &[(&str, &str)] = &[
     ("unfair_mutants_are_noticed", "kernel/tests/fairness.rs"),
     ("mutants_of_write_back_are_noticed", "kernel/tests/mapped.rs"),
     ("mutants_of_tags_are_noticed", "kernel/src/mount/tags.rs"),
+    ("mutants_of_what_is_known_are_noticed", "kernel/src/mount/known.rs"),
     (
         "a6_what_is_kept_of_a_program_is_forgotten_before_its_file_changes",
         "kernel/tests/shortage/main.rs",

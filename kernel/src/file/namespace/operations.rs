@@ -1,12 +1,28 @@
 //! Operations on names.
 
-use super::resolve::{Resolution, Stretch, last_component};
+use super::resolve::{Resolution, Stretch, innermost, last_component};
 use super::{Namespace, Place};
 use crate::file::{FileObject, FileSystem, FileSystemFigures, OpenHow, Stat, Walk};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use foundation::Errno;
 use fsproto::{OpenFlags, RenameFlags};
+
+/// Longer relative paths are resolved, with their base.
+const MAX_KNOWN: usize = 256;
+
+/// A path behind a base, in `space`; `None` where it is too long for that.
+fn joined<'a>(base: &[u8], path: &[u8], space: &'a mut [u8]) -> Option<&'a [u8]> {
+    let base = if base == b"/" { b"" } else { base };
+    let bytes = base.len() + 1 + path.len();
+    let whole = space.get_mut(..bytes)?;
+    let (front, behind) = whole.split_at_mut(base.len());
+    front.copy_from_slice(base);
+    let (slash, behind) = behind.split_first_mut()?;
+    *slash = b'/';
+    behind.copy_from_slice(path);
+    Some(whole)
+}
 
 impl Namespace {
     /// Opens or creates a file. A path that ends in `/` must name a directory, whatever the flags.
@@ -37,6 +53,34 @@ impl Namespace {
             };
             stretch.filesystem.stat(&stretch.path, flags)
         })
+    }
+
+    /// The attributes of the file at a path, or that there is none, if that is known without
+    /// resolving the path.
+    ///
+    /// The path is looked up as if it were canonical from `base` on. One that is not may lead to a
+    /// wrong place in this way, but nothing is known there: only canonical paths of files that were
+    /// reached on them are.
+    pub fn known_stat(
+        &self,
+        base: &[u8],
+        path: &[u8],
+        flags: OpenFlags,
+    ) -> Option<Result<Stat, Errno>> {
+        match path {
+            [] => None,
+            [b'/', ..] => self.known_at(path, flags),
+            _ => {
+                let mut space = [0; MAX_KNOWN];
+                self.known_at(joined(base, path, &mut space)?, flags)
+            }
+        }
+    }
+
+    fn known_at(&self, path: &[u8], flags: OpenFlags) -> Option<Result<Stat, Errno>> {
+        let mounts = self.mounts.lock();
+        let (mount, rest) = innermost(&mounts, path)?;
+        mount.filesystem.known_stat(rest, flags)
     }
 
     /// The canonical path of a mount point. Does not use the file system that is mounted there, as

@@ -165,22 +165,38 @@ pub fn last_component(path: &[u8]) -> &[u8] {
     path.rsplit(|&byte| byte == b'/').find(|component| !component.is_empty()).unwrap_or_default()
 }
 
+/// The mount that contains a canonical path, and the path within it.
+pub(super) fn innermost<'m, 'p>(
+    mounts: &'m [Arc<MountPoint>],
+    path: &'p [u8],
+) -> Option<(&'m MountPoint, &'p [u8])> {
+    let mut innermost: Option<(&MountPoint, &[u8])> = None;
+    for mount in mounts {
+        let is_longest = innermost.is_none_or(|(other, _)| mount.path.len() >= other.path.len());
+        // The longest path, and among equals the newest.
+        if is_longest && let Some(rest) = path_within(&mount.path, path) {
+            innermost = Some((mount, rest));
+        }
+    }
+    innermost
+}
+
+/// The part of a canonical path below another one, without the slash between them.
+fn path_within<'p>(directory: &[u8], path: &'p [u8]) -> Option<&'p [u8]> {
+    let rest = path.strip_prefix(directory)?;
+    match rest {
+        [] => Some(rest),
+        [b'/', names @ ..] => Some(names),
+        _ if directory == b"/" => Some(rest),
+        _ => None,
+    }
+}
+
 impl Namespace {
     /// The file system that contains a canonical path, and the path within it.
     fn locate(&self, path: &[u8]) -> Result<Stretch, Errno> {
         let mounts = self.mounts.lock();
-        let inside = |mount: &Arc<MountPoint>| match path.strip_prefix(mount.path.as_slice()) {
-            Some(rest) => rest.is_empty() || mount.path == b"/" || rest.first() == Some(&b'/'),
-            None => false,
-        };
-        // The longest path, and among equals the newest: `max_by_key` returns the last.
-        let mount = mounts
-            .iter()
-            .filter(|mount| inside(mount))
-            .max_by_key(|mount| mount.path.len())
-            .ok_or(Errno::ENOENT)?;
-        let rest = path.get(mount.path.len()..).unwrap_or_default();
-        let rest = rest.strip_prefix(b"/").unwrap_or(rest);
+        let (mount, rest) = innermost(&mounts, path).ok_or(Errno::ENOENT)?;
         Ok(Stretch {
             filesystem: mount.filesystem.clone(),
             root: fallible::to_vec(&mount.path)?,

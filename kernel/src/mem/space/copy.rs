@@ -157,6 +157,20 @@ impl Space {
         Ok(None)
     }
 
+    /// Copies a short string up to its NUL to `space`, which the result is a part of. `None`, and
+    /// nothing is known of the string, where its NUL is not within `space`, or not in its first
+    /// page, or that page is not mapped. Never waits.
+    pub fn short_string<'a>(&self, address: UserAddr, space: &'a mut [u8]) -> Option<&'a [u8]> {
+        let bytes = space.len().min(PAGE_BYTES - address.offset_in_page());
+        let slice = UserSlice::new(address, ByteCount::of_len(bytes)).ok()?;
+        let space = space.get_mut(..bytes)?;
+        self.peek(|state| {
+            copy_from_direct(state.direct_for(slice, Access::Read)?, space);
+            Some(())
+        })?;
+        space.get(..find_nul(space)?)
+    }
+
     /// Makes the pages of a slice usable, so that a `try_copy` soon after succeeds. Returns for how
     /// many bytes from the start; an error only for none. May wait.
     pub fn prepare(&self, slice: UserSlice, access: Access) -> Result<usize, FaultError> {
@@ -252,6 +266,23 @@ fn slice_of<T>(address: UserAddr) -> Result<UserSlice, FaultError> {
 /// where nothing was transferred, or the process is to be killed.
 pub(super) fn completed(done: usize, error: FaultError) -> Result<usize, FaultError> {
     if done == 0 || error == FaultError::Killed { Err(error) } else { Ok(done) }
+}
+
+/// The index of the first NUL. Looks at eight bytes at once.
+fn find_nul(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const TOPS: u64 = ONES << 7;
+    let (words, rest) = bytes.as_chunks();
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        // The top bit of each byte that is zero; above the first of them, of some others as well.
+        let zeros = word.wrapping_sub(ONES) & !word & TOPS;
+        if zeros != 0 {
+            return Some(index * size_of::<u64>() + zeros.trailing_zeros() as usize / 8);
+        }
+    }
+    let at = rest.iter().position(|&byte| byte == 0)?;
+    Some(bytes.len() - rest.len() + at)
 }
 
 /// Copies from the direct map: part of a page of a program's memory, as long as `to`.

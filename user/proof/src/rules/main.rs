@@ -13,6 +13,7 @@ extern crate alloc;
 
 mod ahead;
 mod arguments;
+mod attributes;
 mod bounds;
 mod change;
 mod direct;

@@ -149,7 +149,7 @@ fn scheduling_flood() -> Outcome {
     let [alone, _] = small_reads(READS)?;
     let floods: [(&str, Request); 2] = [
         ("small requests", |_| {
-            ok!(sys::stat(b"small"));
+            ok!(sys::statfs(b"small"));
             Ok(())
         }),
         ("large requests", |bytes| {

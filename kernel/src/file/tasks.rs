@@ -73,6 +73,8 @@ pub struct ProcessView {
     pub start_ticks: u64,
     /// Whether it is marked as a server (F8).
     pub is_server: bool,
+    /// What it makes the kernel keep, and its limits.
+    pub account: Arc<Account>,
     /// Its address space; none for a zombie.
     pub space: Option<Arc<Space>>,
     /// Its descriptors; none for a zombie.

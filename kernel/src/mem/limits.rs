@@ -4,7 +4,7 @@
 //! from which Linux exempts it (`NPROC`, `MEMLOCK`), and only up to what the machine has.
 #![forbid(unsafe_code)]
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicI16, AtomicU64, Ordering};
 use foundation::Errno;
 use linux_raw_sys::general as linux;
 
@@ -53,7 +53,12 @@ impl Limit {
 pub struct Limits {
     soft: [AtomicU64; COUNT],
     hard: [AtomicU64; COUNT],
+    /// See [`adjustment`](Self::adjustment).
+    adjustment: AtomicI16,
 }
+
+/// Limit of [`Limits::adjustment`], both ways.
+pub const MOST_ADJUSTED: i16 = 1000;
 
 impl Default for Limits {
     fn default() -> Self {
@@ -61,7 +66,7 @@ impl Default for Limits {
             [const { AtomicU64::new(INFINITE) }; COUNT],
             [const { AtomicU64::new(INFINITE) }; COUNT],
         );
-        let new = Self { soft, hard };
+        let new = Self { soft, hard, adjustment: AtomicI16::new(0) };
         let initial = [
             (linux::RLIMIT_STACK, Limit { soft: 8 << 20, hard: INFINITE }),
             (linux::RLIMIT_CORE, Limit { soft: 0, hard: INFINITE }),
@@ -115,7 +120,24 @@ impl Limits {
                 AtomicU64::new(from.get(at).map_or(INFINITE, |limit| limit.load(Ordering::Relaxed)))
             })
         };
-        Self { soft: copy(&self.soft), hard: copy(&self.hard) }
+        let adjustment = AtomicI16::new(self.adjustment());
+        Self { soft: copy(&self.soft), hard: copy(&self.hard), adjustment }
+    }
+
+    /// `oom_score_adj`: thousandths of memory that are added to what the process holds when one has
+    /// to be ended.
+    pub fn adjustment(&self) -> i16 {
+        self.adjustment.load(Ordering::Relaxed)
+    }
+
+    /// Sets it. EINVAL beyond 1000 either way.
+    pub fn adjust(&self, thousandths: i64) -> Result<(), Errno> {
+        let value = i16::try_from(thousandths).map_err(|_| Errno::EINVAL)?;
+        if value.unsigned_abs() > MOST_ADJUSTED.unsigned_abs() {
+            return Err(Errno::EINVAL);
+        }
+        self.adjustment.store(value, Ordering::Relaxed);
+        Ok(())
     }
 
     fn store(&self, resource: u32, limit: Limit) {
@@ -143,5 +165,9 @@ mod tests {
         assert_eq!(limits.inherit().get(Resource::Files), 10);
         limits.set(linux::RLIMIT_AS, Limit { soft: 5, hard: 6 }).unwrap();
         assert_eq!(limits.load(linux::RLIMIT_AS), Ok(Limit { soft: 5, hard: 6 }));
+        assert_eq!(limits.adjust(-1001), Err(Errno::EINVAL));
+        assert_eq!(limits.adjust(1 << 40), Err(Errno::EINVAL));
+        limits.adjust(-1000).unwrap();
+        assert_eq!(limits.inherit().adjustment(), -1000);
     }
 }

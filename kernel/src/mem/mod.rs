@@ -57,7 +57,8 @@ pub use frame::{Frame, OutOfMemory};
 pub use kept_file::KeptFile;
 pub use page_of::page_of;
 pub use reclaim::{
-    keep_margin, make_room, make_room_beside, ready, reclaim_ahead, register_last_resort,
+    is_frame_left, keep_margin, make_room, make_room_beside, ready, reclaim_ahead,
+    register_last_resort,
 };
 pub use region::{Backing, ForkAdvice, Lock, Prot, Region, RegionMap};
 pub use shared::SharedMemory;

@@ -280,6 +280,11 @@ pub fn reclaim_ahead() -> Result<(), Interrupted> {
     Ok(())
 }
 
+/// Whether a program can have a frame at once.
+pub fn is_frame_left() -> bool {
+    is_available(1, Claim::Program)
+}
+
 /// Whether so many pages of a server leave others more than enough.
 pub(super) fn is_plenty(pages: PageCount) -> bool {
     is_available(pages.to_usize().saturating_add(2 * margin()), Claim::Program)

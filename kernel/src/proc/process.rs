@@ -27,6 +27,9 @@ pub enum File {
     Maps,
     /// The same text as `/proc/mounts`.
     Mounts,
+    /// `oom_score_adj`: thousandths of memory by which it seems to hold more, or less, when a
+    /// process has to be ended.
+    ScoreAdjustment,
     /// One line of numbers, for ps.
     Stat,
     /// Sizes of memory in pages.
@@ -38,12 +41,13 @@ pub enum File {
 }
 
 /// All files, sorted by name.
-pub static FILES: [File; 9] = [
+pub static FILES: [File; 10] = [
     File::CommandLine,
     File::Name,
     File::Lazy,
     File::Maps,
     File::Mounts,
+    File::ScoreAdjustment,
     File::Stat,
     File::StatM,
     File::Status,
@@ -59,6 +63,7 @@ impl File {
             Self::Lazy => "lazy",
             Self::Maps => "maps",
             Self::Mounts => "mounts",
+            Self::ScoreAdjustment => "oom_score_adj",
             Self::Stat => "stat",
             Self::StatM => "statm",
             Self::Status => "status",
@@ -73,7 +78,7 @@ impl File {
 
     /// Whether it can be written to.
     pub fn writable(self) -> bool {
-        matches!(self, Self::Lazy | Self::Trace)
+        matches!(self, Self::Lazy | Self::ScoreAdjustment | Self::Trace)
     }
 
     /// Generates its contents.
@@ -91,6 +96,7 @@ impl File {
             },
             Self::Maps => maps(view)?,
             Self::Mounts => mounts()?,
+            Self::ScoreAdjustment => format!("{}\n", view.account.limits.adjustment()).into_bytes(),
             Self::Stat => stat(view),
             Self::StatM => {
                 let (size, resident) = sizes(view);
@@ -101,9 +107,10 @@ impl File {
         })
     }
 
-    /// Disables (0) or enables (1) the setting that it shows.
-    pub fn set(self, view: &ProcessView, value: u64) -> Result<(), Errno> {
+    /// Sets what it shows; 0 disables a setting, and 1 enables it.
+    pub fn set(self, view: &ProcessView, value: i64) -> Result<(), Errno> {
         match (self, value) {
+            (Self::ScoreAdjustment, thousandths) => view.account.limits.adjust(thousandths)?,
             (Self::Trace, 0) => trace::set(view.pid, Tracing::Off),
             (Self::Trace, 1) => trace::set(view.pid, Tracing::On),
             (Self::Lazy, 0 | 1) => {

@@ -76,10 +76,13 @@ impl Node {
         let value = match text {
             "on" => Ok(1),
             "off" => Ok(0),
-            text => text.parse().map_err(|_| Errno::EINVAL),
+            text => text.parse::<i64>().map_err(|_| Errno::EINVAL),
         };
         match self {
-            Self::Knob(knob) => knob.set(value?).map_err(|_| Errno::EINVAL),
+            Self::Knob(knob) => {
+                let value = u64::try_from(value?).map_err(|_| Errno::EINVAL)?;
+                knob.set(value).map_err(|_| Errno::EINVAL)
+            }
             Self::Mutant => mutants::choose(text),
             Self::ProcessFile(pid, file) if file.writable() => file.set(&process(pid)?, value?),
             _ => Err(Errno::EACCES),

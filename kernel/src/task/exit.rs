@@ -83,6 +83,7 @@ fn end_process(process: &Arc<Process>, own_status: WaitStatus) {
         *state = super::process::State { life: Life::Zombie(status), stopped: false, news: None };
         status
     };
+    oom::note_end();
     family::note_news(process.pid);
     process.queue.wake_all();
     if process.pid == super::INIT_PID {

@@ -28,8 +28,8 @@ mod wrong {
     }
 
     /// Q4: the smallest process is ended where memory runs out.
-    pub fn is_due(largest: usize, bytes: usize) -> bool {
-        if active(Mutant::EndSmallest) { bytes < largest } else { bytes >= largest }
+    pub fn is_due(largest: i64, score: i64) -> bool {
+        if active(Mutant::EndSmallest) { score < largest } else { score >= largest }
     }
 
     /// Q4: who waits for the end of a process keeps that process's memory until then.
@@ -57,10 +57,10 @@ mod wrong {
         false
     }
 
-    /// Whether a process of `bytes` is to be ended rather than the largest so far.
+    /// Whether a process with this score is to be ended rather than the one with the largest so far.
     #[inline(always)]
-    pub fn is_due(largest: usize, bytes: usize) -> bool {
-        bytes >= largest
+    pub fn is_due(largest: i64, score: i64) -> bool {
+        score >= largest
     }
 
     /// What a thread that waits for the end of a process keeps of its memory: nothing.

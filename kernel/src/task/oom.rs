@@ -3,10 +3,13 @@
 //! A claim that cannot be met after bounded work, and cannot return an error, comes here: a page
 //! fault, or a server that grows within its floor. The process with the largest charge is ended:
 //! its pages in memory and in swap, its share of page tables and of other things that the kernel
-//! keeps; among equals the youngest. Never init or one of its servers (Q6).
+//! keeps; among equals the youngest. `/proc/PID/oom_score_adj` adds to the charge, or takes from
+//! it. Never init or one of its servers (Q6).
 //!
 //! The claim then waits for the end of that process. The end waits for nobody: every wait of a
-//! process that is ending fails at once.
+//! process that is ending fails at once. Several claims can search in vain at once; whoever finds
+//! after its search that a process has ended meanwhile, and that there are frames, searches again
+//! and ends nobody.
 #![forbid(unsafe_code)]
 
 use super::process::Life;
@@ -14,10 +17,20 @@ use super::signal::SIGKILL;
 use super::{Process, WaitStatus, all_processes, current_thread, family, mutants, send};
 use crate::file::tty::registry;
 use crate::mem::account::Kind;
+use crate::mem::limits::MOST_ADJUSTED;
 use crate::mem::{self, PAGE_BYTES, Space};
 use crate::sync::{Interrupt, Interrupted};
 use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering};
 use foundation::Errno;
+
+/// Processes that have ended.
+static ENDS: AtomicU64 = AtomicU64::new(0);
+
+/// A process has ended, and its memory is free.
+pub(super) fn note_end() {
+    ENDS.fetch_add(1, Ordering::Relaxed);
+}
 
 /// Registers the choice with `mem`.
 pub(super) fn start() {
@@ -31,7 +44,7 @@ pub fn end_for_fault() -> Result<bool, Interrupted> {
     match process.space().filter(|_| !process.account.admits_table()) {
         Some(space) => {
             let bytes = charge(&process, &space);
-            end(Candidate { process, space, bytes })
+            Candidate { process, space, bytes, score: 0 }.end()
         }
         None => end_largest(),
     }
@@ -49,28 +62,41 @@ pub fn insist<T>(mut work: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno>
 }
 
 /// Ends the process with the largest charge, unless one is ending already, and waits for its end.
-/// Returns whether there was one. Called with no lock held.
+/// Returns whether the caller can try again; otherwise there is no process that could be ended. Called with no lock held.
 pub fn end_largest() -> Result<bool, Interrupted> {
-    choose().map_or(Ok(false), end)
+    if has_found_frames() {
+        return Ok(true);
+    }
+    match ending() {
+        Some(process) => await_end(&process),
+        None => choose().map_or(Ok(false), Candidate::end),
+    }
 }
 
-fn end(victim: Candidate) -> Result<bool, Interrupted> {
-    if !victim.process.is_ending() {
-        victim.end();
-    }
-    if current_thread().is_ending() {
-        return Err(Interrupted);
-    }
-    let Candidate { process, space, .. } = victim;
-    // Dropped before the wait: its memory would be freed only when this thread runs again, and
-    // others that find none would end more processes until then.
-    let _held = mutants::held_by_waiter(space);
-    process.queue.wait(Interrupt::Killable, || has_ended(&process).then_some(()))?;
-    Ok(true)
+/// Whether there are frames now because a process has ended since the running thread began its
+/// search, or the one before. True at most once for each process that ends.
+fn has_found_frames() -> bool {
+    let ends = ENDS.load(Ordering::Relaxed);
+    let seen = current_thread().ends_seen.swap(ends, Ordering::Relaxed);
+    seen != ends && mem::is_frame_left()
+}
+
+/// A process that is ending, with memory that is not free yet.
+fn ending() -> Option<Arc<Process>> {
+    all_processes().find(|process| process.is_ending() && !has_ended(process))
 }
 
 fn has_ended(process: &Process) -> bool {
     matches!(process.state.lock().life, Life::Zombie(_))
+}
+
+/// Waits until a process has ended, unless the running one ends itself.
+fn await_end(process: &Process) -> Result<bool, Interrupted> {
+    if current_thread().is_ending() {
+        return Err(Interrupted);
+    }
+    process.queue.wait(Interrupt::Killable, || has_ended(process).then_some(()))?;
+    Ok(true)
 }
 
 /// A process that can be ended.
@@ -78,22 +104,22 @@ struct Candidate {
     process: Arc<Process>,
     space: Arc<Space>,
     bytes: usize,
+    /// The charge, adjusted: the largest is ended.
+    score: i64,
 }
 
-/// A process that is ending already, or else the one to end.
+/// The process to end.
 fn choose() -> Option<Candidate> {
     let mut largest: Option<Candidate> = None;
     for process in all_processes() {
         let Some(space) = process.space().filter(|space| !space.policy.keeps_others_alive()) else {
             continue;
         };
-        if process.is_ending() {
-            return Some(Candidate { process, space, bytes: 0 });
-        }
         let bytes = charge(&process, &space);
+        let score = bytes as i64 + adjustment(&process);
         // The processes come by age: among equals the last one is the youngest.
-        if largest.as_ref().is_none_or(|largest| mutants::is_due(largest.bytes, bytes)) {
-            largest = Some(Candidate { process, space, bytes });
+        if largest.as_ref().is_none_or(|largest| mutants::is_due(largest.score, score)) {
+            largest = Some(Candidate { process, space, bytes, score });
         }
     }
     largest
@@ -111,9 +137,17 @@ fn charge(process: &Process, space: &Space) -> usize {
     private.to_usize() * PAGE_BYTES + shared.max(paid) + kept
 }
 
+/// What is added to a process's charge, in bytes. Nobody is exempt: if the last process that could
+/// be ended were, the machine would have to stop.
+fn adjustment(process: &Process) -> i64 {
+    let memory = mem::frame::stats().total * PAGE_BYTES;
+    memory as i64 / i64::from(MOST_ADJUSTED) * i64::from(process.account.limits.adjustment())
+}
+
 impl Candidate {
-    /// Ends it, and all that share its memory, with a message on its terminal and in the log.
-    fn end(&self) {
+    /// Ends it, and all that share its memory, with a message on its terminal and in the log. Waits
+    /// for its end.
+    fn end(self) -> Result<bool, Interrupted> {
         for process in all_processes() {
             let shares = process.space().is_some_and(|space| Arc::ptr_eq(&space, &self.space));
             if shares && !process.is_ending() {
@@ -121,6 +155,10 @@ impl Candidate {
                 send::begin_end(&process, WaitStatus::killed(SIGKILL));
             }
         }
+        // Dropped before the wait: its memory would be freed only when this thread runs again, and
+        // others that find none would end more processes until then.
+        let _held = mutants::held_by_waiter(self.space);
+        await_end(&self.process)
     }
 }
 

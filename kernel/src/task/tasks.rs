@@ -78,6 +78,7 @@ impl Tasks for Hooks {
             children_used: ticks(process.children_used.get()),
             start_ticks: process.start_ns / TICK_NS,
             is_server: process.is_server(),
+            account: process.account.clone(),
             space: process.threads().next().and_then(|thread| thread.space()),
             files: process.files(),
         })

@@ -100,6 +100,8 @@ pub struct Thread {
     notice: AtomicBool,
     ending: AtomicBool,
     status: AtomicI32,
+    /// How many processes had ended when it last found no memory.
+    pub(in crate::task) ends_seen: AtomicU64,
     /// The thread behind this one in the queue that it waits in.
     behind: AtomicU32,
     _charge: Charge,
@@ -181,6 +183,7 @@ impl Thread {
             charged: AtomicU64::new(0),
             clear_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
+            ends_seen: AtomicU64::new(0),
             space: Mutex::new(Some(space)),
             stack_top: stack.top().0,
             stack: Some(stack),

@@ -99,6 +99,51 @@ fn q4_the_largest_process_is_ended() -> Outcome {
     servers_live()
 }
 
+/// `oom_score_adj` moves a process in the order: it is inherited, kept by exec, and read back. (And
+/// one end serves all who searched for memory at the same time: this process and its child begin to
+/// store where memory has just run out.)
+#[guest_test(memory_mib: 64, timeout_s: 120, mutants: &[Mutant::EndSmallest])]
+fn q4_oom_score_adj_moves_a_process_in_the_order() -> Outcome {
+    const OWN: &str = "/proc/self/oom_score_adj";
+    const ROUNDS: usize = 4;
+    if !lazy::present() {
+        return Ok(());
+    }
+    let _no_swap = Knob::set("swap_pages", 0)?;
+    for (wrong, error) in [("1001", "above"), ("-1001", "below"), ("many", "no number")] {
+        check!(lazy::write_text(OWN, wrong).is_err(), "{wrong} is {error}, but taken");
+    }
+    check_eq!(lazy::read_text(OWN)?, "0\n", "after what was refused");
+    let (ready, go) = (Gate::new()?, Gate::new()?);
+    let spared = Child::start("spared", || {
+        lazy::write_text(OWN, "-1000")?;
+        holder(memory()? / 2, &ready, &go)()
+    })?;
+    ready.pass()?;
+    for _ in 0..ROUNDS {
+        let ended = Child::start("ended", holder(memory()? / 4, &ready, &go))?;
+        ready.pass()?;
+        // With `spared`, more than all memory. At any time less than `ended` until that has ended.
+        let third = Child::start("third", || {
+            let buffer = Buffer::new(memory()? / 5)?;
+            (0..memory()? / 5 / PAGE).for_each(|page| store(buffer.at(page * PAGE), 1));
+            Ok(())
+        })?;
+        third.join()?;
+        check_eq!(ended.status()?.signal(), Some(abi::SIGKILL as i32), "signal of the other one");
+    }
+    go.open()?;
+    spared.join()?;
+    lazy::write_text(OWN, "300")?;
+    let heir = Child::start("heir", || {
+        check_eq!(lazy::read_text(OWN)?, "300\n", "inherited");
+        let line = b"read score < /proc/self/oom_score_adj && test $score = 300";
+        Err(format!("execve: {:?}", sys::execve(b"/bin/sh", &[b"sh", b"-c", line], &[])))
+    })?;
+    heir.join()?;
+    servers_live()
+}
+
 /// One process is ended at a time: its memory is there for all that need it as soon as it has
 /// ended, and not only once the process that waited for that runs again.
 #[guest_test(memory_mib: 64, timeout_s: 120, mutants: &[Mutant::HoldVictim])]

@@ -47,6 +47,9 @@ impl Storm {
             let outcome = Witness::new(plan.seed, &numbers).and_then(Witness::run);
             outcome.inspect_err(|failure| eprintln!("{failure}")).map_or(WRONG, |()| 0)
         })?;
+        for pid in [shell.pid, witness] {
+            spare(pid)?;
+        }
         let workers = vec![0; workers as usize];
         let surroundings = ok!(Surroundings::new());
         Ok(Self {
@@ -149,6 +152,16 @@ impl Storm {
         }
         Err(format!("processes remain: {:?}", processes()?))
     }
+}
+
+/// Has all others ended before this process and its children where memory runs out: many small
+/// workers can leave it the largest.
+fn spare(pid: i32) -> Outcome {
+    let path = format!("/proc/{pid}/oom_score_adj");
+    let file = ok!(sys::open(path.as_bytes(), abi::O_WRONLY, 0));
+    ok!(sys::write_all(file, b"-500"));
+    ok!(sys::close(file));
+    Ok(())
 }
 
 /// All processes, with their names.

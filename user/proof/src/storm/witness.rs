@@ -8,8 +8,7 @@ use user::pages::{PAGE_BYTES, Pages};
 use user::prelude::*;
 use user::sys::abi;
 
-/// Pages of the file and of each buffer. The witness is small: where memory runs out, the largest
-/// process is ended, and that must be another one.
+/// Pages of the file and of each buffer.
 const FILE_PAGES: usize = 32;
 const FILE_BYTES: usize = FILE_PAGES * PAGE_BYTES;
 const BUFFERS: usize = 4;

@@ -57,7 +57,7 @@ mod wrong {
         false
     }
 
-    /// Whether a process with this score is to be ended rather than the one with the largest so far.
+    /// Whether a process of this score is to be ended rather than the one with the largest so far.
     #[inline(always)]
     pub fn is_due(largest: i64, score: i64) -> bool {
         score >= largest

@@ -62,7 +62,8 @@ pub fn insist<T>(mut work: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno>
 }
 
 /// Ends the process with the largest charge, unless one is ending already, and waits for its end.
-/// Returns whether the caller can try again; otherwise there is no process that could be ended. Called with no lock held.
+/// Returns whether the caller can try again; otherwise there is no process that could be ended.
+/// Called with no lock held.
 pub fn end_largest() -> Result<bool, Interrupted> {
     if has_found_frames() {
         return Ok(true);

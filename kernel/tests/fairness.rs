@@ -58,18 +58,10 @@ struct State {
     wakes_at: Option<u64>,
     /// Since when it is ready and does not run.
     ready_since: Option<u64>,
-    /// CPU time.
-    computed_ns: u64,
-    /// CPU time of the server for it.
-    served_ns: u64,
+    /// CPU time, and that of the server for it.
+    used_ns: [u64; 2],
     /// Requests that the server has not yet carried out, of a flooder.
     requests: usize,
-}
-
-impl State {
-    fn used(&self) -> [u64; 2] {
-        [self.computed_ns, self.served_ns]
-    }
 }
 
 impl Contender for Task {
@@ -109,6 +101,8 @@ struct Machine {
     slice_end: u64,
     /// Requests that the server has not yet begun.
     requests: Vec<usize>,
+    /// Whether the server is ready or runs.
+    is_serving: bool,
     /// CPU time of each, and of the server for it, when the window began.
     before: Vec<[u64; 2]>,
 }
@@ -154,9 +148,10 @@ impl Machine {
         let tasks: Vec<_> = kinds.into_iter().map(make).collect();
         let before = vec![[0; 2]; tasks.len()];
         let queue = RunQueue::new();
-        let (running, slice_end, requests) = (None, u64::MAX, Vec::new());
+        let (running, slice_end) = (None, u64::MAX);
+        let (requests, is_serving) = (Vec::new(), false);
         let mut machine =
-            Self { now: 0, random, tasks, queue, running, slice_end, requests, before };
+            Self { now: 0, random, tasks, queue, running, slice_end, requests, is_serving, before };
         for at in 1..machine.tasks.len() {
             machine.plan(at);
             machine.wake(at);
@@ -201,8 +196,14 @@ impl Machine {
         }
     }
 
-    /// The server takes the next request.
-    fn serve(&mut self, client: usize) {
+    /// The server, which runs, takes the next request, or waits for one.
+    fn serve(&mut self) {
+        if self.requests.is_empty() {
+            self.is_serving = false;
+            self.running = None;
+            return;
+        }
+        let client = self.requests.remove(0);
         let lent = self.tasks[client].share.clone();
         *self.tasks[SERVER].lent.borrow_mut() = Some((client, lent));
         self.plan(SERVER);
@@ -240,21 +241,16 @@ impl Machine {
                 let client = task.lent.borrow_mut().take().map(|(client, _)| client);
                 let client = client.expect("the server works for somebody");
                 self.reply(client);
-                if self.requests.is_empty() {
-                    self.running = None;
-                } else {
-                    let next = self.requests.remove(0);
-                    self.serve(next);
-                }
+                self.serve();
             }
         }
     }
 
+    /// The server takes a request when it runs: it is woken without its client's turn.
     fn request(&mut self, client: usize) {
-        if self.tasks[SERVER].lent.borrow().is_some() {
-            self.requests.push(client);
-        } else {
-            self.serve(client);
+        self.requests.push(client);
+        if !self.is_serving {
+            self.is_serving = true;
             self.wake(SERVER);
         }
     }
@@ -278,6 +274,9 @@ impl Machine {
             let since = task.state.borrow_mut().ready_since.take().unwrap_or(self.now);
             self.check_wait(at, self.now - since)?;
             self.running = Some(at);
+            if at == SERVER && task.lent.borrow().is_none() {
+                self.serve();
+            }
             self.slice_end = if self.queue.is_empty() { u64::MAX } else { self.now + SLICE_NS };
         }
         let wakes = self.tasks.iter().filter_map(|task| task.state.borrow().wakes_at).min();
@@ -319,11 +318,11 @@ impl Machine {
         match &*task.lent.borrow() {
             Some((client, lent)) => {
                 task.share.charge_service(lent, spent);
-                self.tasks[*client].state.borrow_mut().served_ns += spent;
+                self.tasks[*client].state.borrow_mut().used_ns[1] += spent;
             }
             None => {
                 task.share.charge(spent);
-                task.state.borrow_mut().computed_ns += spent;
+                task.state.borrow_mut().used_ns[0] += spent;
             }
         }
         let left = &mut task.state.borrow_mut().left_ns;
@@ -379,8 +378,7 @@ impl Machine {
     /// CPU time of a task in the window, and of the server for it.
     fn got(&self, at: usize) -> [f64; 2] {
         let state = self.tasks[at].state.borrow();
-        let now = state.used();
-        [0, 1].map(|kind| (now[kind] - self.before[at][kind]) as f64)
+        [0, 1].map(|kind| (state.used_ns[kind] - self.before[at][kind]) as f64)
     }
 
     /// At the end of a window: compares those that always wanted the CPU.
@@ -436,7 +434,7 @@ impl Machine {
                 ));
             }
         }
-        self.before = all().map(|(_, task)| task.state.borrow().used()).collect();
+        self.before = all().map(|(_, task)| task.state.borrow().used_ns).collect();
         Ok(())
     }
 }
@@ -465,7 +463,7 @@ fn run_extremes() -> Result<(), String> {
     while machine.now < RUN_NS {
         machine.step()?;
     }
-    let got_ns = machine.tasks[11].state.borrow().computed_ns;
+    let got_ns = machine.tasks[11].state.borrow().used_ns[0];
     let part_ns = RUN_NS / (10 * most.1 / least.1);
     if got_ns.abs_diff(part_ns) > 2 * SLICE_NS {
         return Err(format!("the nicest got {got_ns} ns, its part is {part_ns} ns"));

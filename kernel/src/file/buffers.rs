@@ -60,6 +60,7 @@ pub struct UserBuffers {
 
 impl UserBuffers {
     /// One buffer.
+    #[inline]
     pub fn one(slice: UserSlice) -> Self {
         let mut few = [UserSlice::EMPTY; FEW];
         few[0] = slice;
@@ -138,6 +139,7 @@ impl UserBuffers {
     }
 
     /// What is left of the first range that is not empty.
+    #[inline]
     pub fn front(&self) -> Option<UserSlice> {
         let Place::User { slices, next } = &self.place else { return None };
         slices.as_ref().get(*next..)?.iter().find(|slice| !slice.is_empty()).copied()
@@ -152,7 +154,22 @@ impl UserBuffers {
     }
 
     /// Advances the cursor by `count` bytes.
+    #[inline]
     pub fn skip(&mut self, count: ByteCount) {
+        // Mostly it is a part of one range.
+        if let Place::User { slices: Slices::Few(slices, ranges), next } = &mut self.place
+            && let Some(front) = slices.get_mut(..*ranges).and_then(|few| few.get_mut(*next))
+            && ByteCount::of_len(front.len()) >= count
+        {
+            *front = front.skip(count.to_usize());
+            *next += usize::from(front.is_empty());
+            self.remaining -= count;
+            return;
+        }
+        self.skip_ranges(count);
+    }
+
+    fn skip_ranges(&mut self, count: ByteCount) {
         let count = count.min(self.remaining);
         self.remaining -= count;
         let mut count = count.to_usize();
@@ -205,6 +222,7 @@ impl UserBuffers {
 
     /// Copies the next bytes to `into`, faulting pages in. Returns how many were copied: fewer only
     /// at the end of the buffers or of memory. An error only where none was copied.
+    #[inline]
     pub fn take(&mut self, space: &Space, into: &mut [u8]) -> Result<usize, Errno> {
         let wanted = into.len().min(self.remaining.to_usize());
         if let Place::Kernel { bytes, next } = &mut self.place {
@@ -220,6 +238,7 @@ impl UserBuffers {
     }
 
     /// Copies without waiting, so that a spin lock may be held. Returns the number of bytes copied.
+    #[inline]
     pub fn try_put(&mut self, space: &Space, bytes: &[u8]) -> usize {
         let bytes = self.fitting(bytes);
         if matches!(self.place, Place::Kernel { .. }) {
@@ -249,6 +268,7 @@ impl UserBuffers {
         Ok(())
     }
 
+    #[inline]
     fn fitting<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
         bytes.get(..bytes.len().min(self.remaining.to_usize())).unwrap_or_default()
     }

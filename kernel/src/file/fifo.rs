@@ -4,7 +4,8 @@
 //! Locks: `PIPES`, then `Shared::counts`, then the pipe's.
 
 use super::buffers::store;
-use super::pipe::{FIONREAD, Ring};
+use super::pipe::FIONREAD;
+use super::ring::Ring;
 use super::{
     FileObject, Identity, Io, IoCaller, Notifier, Ready, SetAttr, Stat, Status, UserBuffers,
     WriteOutcome, WritePosition,

@@ -30,6 +30,7 @@ mod object;
 mod open_file;
 pub mod pipe;
 pub mod random;
+mod ring;
 pub mod socket;
 mod stat;
 mod table;

@@ -3,7 +3,7 @@
 //! No `cfg` here: host tests enable the feature of `foundation` only. Without it, no mutant is ever
 //! active, and the compiler removes the code.
 
-use super::pipe::Ring;
+use super::ring::Ring;
 use super::{FileObject, Io, UserBuffers};
 use crate::sync::{SleepLock, rank};
 use alloc::vec::Vec;

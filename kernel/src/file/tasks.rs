@@ -1,12 +1,13 @@
 //! What this layer needs of processes. `task` registers an implementation of [`Tasks`].
 
-use super::{FdTable, IoCaller};
+use super::{Fd, FdTable, IoCaller, OpenFile};
 use crate::mem::{Account, OutOfMemory, Space, fallible};
 use crate::sync::{Mutex, rank};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
+use foundation::Errno;
 use fsproto::Time;
 use spin::Once;
 
@@ -36,6 +37,10 @@ impl Default for FileContext {
 pub trait Caller: IoCaller {
     /// Its descriptor table, locked for each lookup.
     fn files(&self) -> &Mutex<FdTable, rank::Descriptors>;
+    /// The open file of a descriptor, or EBADF.
+    fn open_file(&self, fd: Fd) -> Result<Arc<OpenFile>, Errno> {
+        self.files().lock().get(fd).cloned()
+    }
     /// Its working directory and umask.
     fn context(&self) -> &Mutex<FileContext, rank::FileContext>;
 }

@@ -87,6 +87,12 @@ impl UserSlice {
         PageRange { start, end: self.end().page_at_or_above().max(start) }
     }
 
+    /// Whether there is a byte, and all are in one page.
+    #[inline]
+    pub fn is_in_one_page(self) -> bool {
+        self.len.wrapping_sub(1) < PAGE_BYTES - self.start.offset_in_page()
+    }
+
     /// The range cut at page boundaries: each part lies in one page and is not empty.
     #[inline]
     pub fn by_page(self) -> impl Iterator<Item = UserSlice> {

@@ -25,7 +25,7 @@ const SHORT_PATH: usize = 160;
 
 /// The open file of a descriptor; EBADF if there is none.
 pub fn open_file(current: &dyn Caller, fd: Fd) -> Result<Arc<OpenFile>, Errno> {
-    current.files().lock().get(fd).cloned()
+    current.open_file(fd)
 }
 
 /// Installs an open file at the lowest free descriptor, and returns that.

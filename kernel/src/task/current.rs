@@ -4,7 +4,7 @@
 use super::scheduler::borrow_current;
 use super::signal::{Disposition, Signal, SignalInfo};
 use super::{Process, Thread, family, send};
-use crate::file::{Caller, FdTable, FileContext, IoCaller};
+use crate::file::{Caller, Fd, FdTable, FileContext, IoCaller, OpenFile};
 use crate::mem::{Account, Space, UserAddr, UserSlice};
 use crate::sync::{Mutex, rank};
 use alloc::sync::Arc;
@@ -103,6 +103,10 @@ impl Caller for Current {
     fn files(&self) -> &Mutex<FdTable, rank::Descriptors> {
         self.files
             .get_or_init(|| self.process().files().expect("a running process has descriptors"))
+    }
+
+    fn open_file(&self, fd: Fd) -> Result<Arc<OpenFile>, Errno> {
+        self.process().open_file(fd)
     }
 
     fn context(&self) -> &Mutex<FileContext, rank::FileContext> {

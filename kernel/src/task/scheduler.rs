@@ -113,6 +113,10 @@ fn places() -> usize {
 
 /// Makes a waiting thread ready. For one that does not wait, the next wait ends at once.
 pub fn wake(thread: &Arc<Thread>) {
+    wake_owned(thread.clone());
+}
+
+fn wake_owned(thread: Arc<Thread>) {
     if !thread.is_blocked() {
         // One that is dead never looks.
         return thread.set_woken();
@@ -124,7 +128,7 @@ pub fn wake(thread: &Arc<Thread>) {
     if is_running {
         begin_slice();
     }
-    let woken = QUEUE.lock().ready.wake(thread.clone());
+    let woken = QUEUE.lock().ready.wake(thread);
     // A program that wakes another one goes on: most of them wait soon.
     if arch::irq::is_serving()
         && is_running
@@ -417,7 +421,7 @@ impl sync::Scheduler for Hooks {
 
     fn wake(&self, thread: ThreadId) {
         if let Some(thread) = thread_of(thread) {
-            wake(&thread);
+            wake_owned(thread);
         }
     }
 

@@ -1,7 +1,8 @@
 //! Stream sockets.
 
 use super::{ShutDown, report_readable};
-use crate::file::pipe::{Ring, nameless_stat, next_inode};
+use crate::file::pipe::{nameless_stat, next_inode};
+use crate::file::ring::Ring;
 use crate::file::{
     FileObject, FileType, Io, IoCaller, Ready, Stat, UserBuffers, WriteOutcome, WritePosition,
 };

@@ -1,7 +1,9 @@
 //! Tests of pipes.
 
 use super::*;
-use crate::file::pipe::{CAPACITY, PIPE_BUF, pipe};
+use crate::file::pipe::pipe;
+use crate::file::ring::{CAPACITY, Moved, PIPE_BUF, Ring};
+use foundation::mutant::{Mutant, choose};
 
 #[test]
 fn bytes_are_read_as_written() {
@@ -80,4 +82,80 @@ fn reading_no_bytes_does_not_wait() {
     let process = Process::with_memory();
     let (read, _write) = pipe();
     assert_eq!(process.read(&*read, 0), Ok(vec![]));
+}
+
+#[test]
+fn a_thread_that_waits_gets_few_bytes_where_it_wants_them() {
+    let process = Process::with_memory();
+    let (read, write) = pipe();
+    let space = process.space.clone();
+    let thread = std::thread::spawn(move || {
+        let io = Io { space: &space, caller: None, nonblocking: false };
+        let mut to = UserBuffers::one(UserSlice::new(UserAddr(BASE), ByteCount(100)).unwrap());
+        [read.read(&io, &mut to, FileOffset::ZERO), read.read(&io, &mut to, FileOffset::ZERO)]
+    });
+    assert_eq!(process.write(&*write, b"few"), Ok(3));
+    drop(write);
+    assert_eq!(thread.join().unwrap(), [Ok(ByteCount(3)), Ok(ByteCount::ZERO)]);
+    assert_eq!(process.bytes(0, 3), b"few");
+}
+
+#[test]
+fn bytes_that_cannot_be_handed_over_are_queued() {
+    let process = Process::with_memory();
+    let ring = Ring::new();
+    let write = |bytes: &[u8]| {
+        let mut from = UserBuffers::kernel_bytes(bytes.to_vec());
+        assert_eq!(ring.write(&process.io(), &mut from), Ok(ByteCount::of_len(bytes.len())));
+    };
+    let place = |at: u64| UserSlice::new(UserAddr(BASE + at), ByteCount(8)).unwrap();
+    process.filled(0, &[0; 8]);
+    ring.begin_wait(&process.space, place(0));
+    write(b"too long for it");
+    assert_eq!(ring.len(), 15);
+    assert_eq!(ring.end_wait(&mut UserBuffers::one(place(0))), Err(Errno::EINTR));
+    ring.close_reader();
+    ring.set_sides(true, true);
+    // Memory that is not mapped for stores.
+    ring.begin_wait(&process.space, place(PAGES * 4096));
+    write(b"a fault");
+    assert_eq!(ring.len(), 7);
+}
+
+/// F4: what was handed over before a signal came is not lost; and bytes keep their order.
+fn hands_over_in_order() -> bool {
+    let process = Process::with_memory();
+    let ring = Ring::new();
+    let write = |bytes: &[u8]| {
+        ring.write(&process.io(), &mut UserBuffers::kernel_bytes(bytes.to_vec())).unwrap();
+    };
+    let to = UserSlice::new(UserAddr(BASE), ByteCount(8)).unwrap();
+    // A page that is mapped for stores.
+    process.filled(0, &[0; 8]);
+    ring.begin_wait(&process.space, to);
+    write(b"one");
+    write(b"two");
+    let mut rest = UserBuffers::one(to);
+    let kept = ring.end_wait(&mut rest) == Ok(Moved::Handed(3)) && rest.remaining() == ByteCount(5);
+    let queued = ring.len() == 3;
+    ring.begin_wait(&process.space, to);
+    write(b"three");
+    kept && queued && ring.len() == 8 && process.bytes(0, 3) == b"one"
+}
+
+#[test]
+fn f4_bytes_that_were_handed_over_are_read() {
+    let _alone = crate::mem::host::exclusive();
+    assert!(hands_over_in_order());
+}
+
+#[test]
+fn mutants_of_hand_over_are_noticed() {
+    let _alone = crate::mem::host::exclusive();
+    for wrong in [Mutant::DropHanded, Mutant::Overtake] {
+        choose(Some(wrong));
+        let is_right = hands_over_in_order();
+        choose(None);
+        assert!(!is_right, "{wrong:?}");
+    }
 }

@@ -24,17 +24,24 @@ impl Space {
 
     /// As [`copy_in`](Self::copy_in), as far as memory reaches. Returns the number of bytes copied;
     /// an error only for none, or where the process is to be killed.
+    #[inline]
     pub fn copy_in_prefix(&self, from: UserSlice, to: &mut [u8]) -> Result<usize, FaultError> {
+        let from = from.take(to.len());
+        // Nearly always it is little, and the page is mapped.
+        if from.is_in_one_page()
+            && self.copy_mapped_in(from, to.get_mut(..from.len()).unwrap_or_default())
+        {
+            return Ok(from.len());
+        }
+        self.copy_in_by_page(from, to)
+    }
+
+    #[inline(never)]
+    fn copy_in_by_page(&self, from: UserSlice, to: &mut [u8]) -> Result<usize, FaultError> {
         let mut done = 0;
-        for part in from.take(to.len()).by_page() {
+        for part in from.by_page() {
             let bytes = to.get_mut(done..done + part.len()).unwrap_or_default();
-            // Nearly always the page is mapped.
-            let copied = self.peek(|state| {
-                let from = state.direct_for(part, Access::Read)?;
-                copy_from_direct(from, bytes);
-                Some(())
-            });
-            if copied.is_some() {
+            if self.copy_mapped_in(part, bytes) {
                 done += part.len();
                 continue;
             }
@@ -199,16 +206,23 @@ impl Space {
     }
 
     /// Copies to a program's memory and never waits. Returns the number of bytes copied.
+    #[inline]
     pub fn try_copy_out(&self, to: UserSlice, from: &[u8]) -> usize {
+        let to = to.take(from.len());
+        // Nearly always it is little, and the page is mapped for stores.
+        let bytes = from.get(..to.len()).unwrap_or_default();
+        if to.is_in_one_page() && self.copy_mapped_out(to, bytes) {
+            return to.len();
+        }
+        self.try_copy_out_by_page(to, from)
+    }
+
+    #[inline(never)]
+    fn try_copy_out_by_page(&self, to: UserSlice, from: &[u8]) -> usize {
         let mut done = 0;
-        for part in to.take(from.len()).by_page() {
+        for part in to.by_page() {
             let bytes = from.get(done..done + part.len()).unwrap_or_default();
-            // Nearly always the page is mapped for stores.
-            let mapped = self.peek(|state| {
-                copy_to_direct(state.direct_for(part, Access::Write)?, bytes);
-                Some(())
-            });
-            if mapped.is_none()
+            if !self.copy_mapped_out(part, bytes)
                 && !self.try_part(part, Access::Write, |state| state.copy_part_out(part, bytes))
             {
                 break;
@@ -218,12 +232,34 @@ impl Space {
         done
     }
 
+    /// Copies from a part of a page that is mapped; false where it is not.
+    #[inline]
+    fn copy_mapped_in(&self, part: UserSlice, to: &mut [u8]) -> bool {
+        self.peek(|state| {
+            let from = state.direct_for(part, Access::Read);
+            from.map(|from| copy_from_direct(from, to)).is_some()
+        })
+    }
+
+    /// Copies to a part of a page that is mapped for stores; false where it is not.
+    #[inline]
+    fn copy_mapped_out(&self, part: UserSlice, from: &[u8]) -> bool {
+        self.peek(|state| {
+            let to = state.direct_for(part, Access::Write);
+            to.map(|to| copy_to_direct(to, from)).is_some()
+        })
+    }
+
     /// Copies all of `from` to memory that is mapped for stores already, and never waits. False
     /// where some page is not: then a part may have been copied.
     pub fn copy_out_mapped(&self, to: UserSlice, from: &[u8]) -> bool {
+        let to = to.take(from.len());
+        if to.is_in_one_page() {
+            return to.len() == from.len() && self.copy_mapped_out(to, from);
+        }
         self.peek(|state| {
             let mut rest = from;
-            for part in to.take(from.len()).by_page() {
+            for part in to.by_page() {
                 let Some(address) = state.direct_for(part, Access::Write) else { return false };
                 let (bytes, behind) = rest.split_at(part.len());
                 copy_to_direct(address, bytes);

@@ -10,7 +10,7 @@ use cpu_time::{CpuTime, CpuWatch};
 pub use thread::Thread;
 
 use crate::arch;
-use crate::file::{FdTable, FileContext};
+use crate::file::{Fd, FdTable, FileContext, OpenFile};
 use crate::mem::account::{Charge, Kind};
 use crate::mem::limits::{INFINITE, Limit};
 use crate::mem::{Account, Space, fallible};
@@ -177,6 +177,13 @@ impl Process {
     /// Its descriptor table; `None` once it has ended.
     pub fn files(&self) -> Option<Arc<Mutex<FdTable, rank::Descriptors>>> {
         self.files.lock().clone()
+    }
+
+    /// The open file of a descriptor, or EBADF: without a reference to the table.
+    pub fn open_file(&self, fd: Fd) -> Result<Arc<OpenFile>, Errno> {
+        let files = self.files.lock();
+        let table = files.as_ref().ok_or(Errno::EBADF)?.lock();
+        table.get(fd).cloned()
     }
 
     /// Replaces its descriptor table. The caller drops the old one without holding a lock.

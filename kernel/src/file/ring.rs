@@ -1,0 +1,424 @@
+//! A bounded queue of bytes with a reading and a writing side. A pipe is one, a stream socket two.
+//!
+//! Writes of at most [`PIPE_BUF`] bytes are atomic. Bytes leave the queue only after they were
+//! copied to the reader's memory (F4): the destination is faulted in first, then bytes are copied
+//! under the lock with faults disabled, and only those that were copied are removed. A thread that
+//! waits for bytes says where it wants them ([`Waiter`]), and the next writer copies a few there.
+//!
+//! Memory: the queue grows with its contents, up to its capacity. Whoever makes it grow pays for
+//! all of it. All capacities together are limited ([`MAX_ALL`]); new pipes beyond that are small.
+//!
+//! Lock: `Ring::state`, never held while faulting, waiting or waking.
+
+use super::{Io, Notifier, Ready, UserBuffers, mutants};
+use crate::mem::account::{Account, Charge, Kind};
+use crate::mem::{Space, UserSlice, fallible};
+use crate::sync::{Mutex, rank};
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use foundation::{ByteCount, Errno};
+
+/// Initial capacity in bytes, as on Linux.
+pub const CAPACITY: usize = 64 * 1024;
+/// Maximum of a pipe's capacity: `pipe-max-size` of Linux.
+pub const MAX_CAPACITY: usize = 1024 * 1024;
+/// Bytes of all capacities beyond which pipes are small: `pipe-user-pages-soft` of Linux. There is
+/// one user.
+const MAX_ALL: usize = 64 * 1024 * 1024;
+/// Writes of up to this many bytes are atomic.
+pub const PIPE_BUF: usize = 4096;
+/// Writes of up to this many bytes are buffered on the stack.
+const SMALL: usize = 256;
+/// Writes of up to this many bytes, such as those that only wake somebody, need less of it cleared.
+const TINY: usize = 32;
+/// Bytes of the capacities of all pipes.
+static ALL: AtomicUsize = AtomicUsize::new(0);
+
+/// A thread that waits for bytes, where it wants them, and how many were copied there.
+struct Waiter {
+    space: Arc<Space>,
+    to: UserSlice,
+    handed: usize,
+}
+
+pub(super) struct State {
+    pub(super) bytes: VecDeque<u8>,
+    /// One of the threads that wait for bytes, if its buffer is in a program's memory.
+    waiter: Option<Waiter>,
+    /// For the memory of `bytes`, once there is some.
+    charge: Option<Charge>,
+    /// Maximum of bytes in the queue.
+    capacity: usize,
+    reader_gone: bool,
+    writer_gone: bool,
+}
+
+impl State {
+    fn space(&self) -> usize {
+        self.capacity.saturating_sub(self.bytes.len())
+    }
+
+    /// Releases the bytes and their memory.
+    fn clear(&mut self) {
+        self.bytes = VecDeque::new();
+        self.charge = None;
+    }
+
+    /// Copies bytes to where a thread waits for them. False where none does, or they cannot be
+    /// copied without waiting.
+    fn hand_over(&mut self, bytes: &[u8]) -> bool {
+        let is_next = self.bytes.is_empty() || mutants::overtake();
+        let Some(waiter) = self.waiter.as_mut().filter(|waiter| waiter.handed == 0 && is_next)
+        else {
+            return false;
+        };
+        if bytes.len() <= waiter.to.len() && waiter.space.copy_out_mapped(waiter.to, bytes) {
+            waiter.handed = bytes.len();
+        }
+        waiter.handed > 0
+    }
+
+    /// Moves the bytes that can be copied without a fault; `None` where bytes may come.
+    #[inline]
+    fn move_out(&mut self, io: &Io<'_>, to: &mut UserBuffers) -> Option<Moved> {
+        let available = self.bytes.len();
+        if available == 0 {
+            let is_end = self.writer_gone || self.reader_gone;
+            return is_end.then_some(Moved::FromQueue { available: 0, copied: 0 });
+        }
+        if mutants::consume_early() {
+            return Some(Moved::FromQueue { available, copied: 0 });
+        }
+        let (front, back) = self.bytes.as_slices();
+        let mut copied = to.try_put(io.space, front);
+        if copied == front.len() && !back.is_empty() {
+            copied += to.try_put(io.space, back);
+        }
+        if copied == available {
+            self.bytes.clear();
+        } else {
+            self.bytes.drain(..copied);
+        }
+        Some(Moved::FromQueue { available, copied })
+    }
+
+    /// The thread that waited for bytes does so no longer. Returns how many it was handed.
+    fn leave(&mut self) -> usize {
+        self.waiter.take().map_or(0, |waiter| waiter.handed)
+    }
+
+    /// Makes memory for `more` bytes, which fit.
+    fn grow(&mut self, account: &Arc<Account>, more: usize) -> Result<(), Errno> {
+        let needed = self.bytes.len() + more;
+        if needed <= self.bytes.capacity() {
+            return Ok(());
+        }
+        let wanted = needed.next_power_of_two().max(SMALL);
+        match &mut self.charge {
+            Some(charge) => charge.transfer(account, wanted)?,
+            None => self.charge = Some(Charge::take(account, Kind::Pipes, wanted)?),
+        }
+        let more = wanted - self.bytes.len();
+        Ok(fallible::reserve_exact(&mut self.bytes, more)?)
+    }
+}
+
+/// Bytes that have come to a reader.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Moved {
+    /// So many were copied to where it waited.
+    Handed(usize),
+    /// So many were in the queue, and so many of them could be copied without a fault: none of none
+    /// at the end of the stream.
+    FromQueue { available: usize, copied: usize },
+}
+
+/// The queue between two ends.
+pub(super) struct Ring {
+    pub(super) state: Mutex<State, rank::Pipe>,
+    pub(super) changed: Notifier,
+}
+
+impl Ring {
+    pub(super) fn new() -> Arc<Self> {
+        let is_crowded = ALL.load(Ordering::Relaxed) + CAPACITY > MAX_ALL;
+        let capacity = if is_crowded { PIPE_BUF } else { CAPACITY };
+        ALL.fetch_add(capacity, Ordering::Relaxed);
+        let bytes = VecDeque::new();
+        let (waiter, reader_gone, writer_gone) = (None, false, false);
+        let state = State { bytes, waiter, charge: None, capacity, reader_gone, writer_gone };
+        Arc::new(Self { state: Mutex::new(state), changed: Notifier::new() })
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.state.lock().capacity
+    }
+
+    /// Changes the capacity to `bytes`, rounded up to a power of two of pages. EPERM beyond a
+    /// pipe's maximum and that of all pipes, EBUSY where more is in the queue.
+    pub(super) fn set_capacity(&self, bytes: usize) -> Result<usize, Errno> {
+        if bytes > MAX_CAPACITY {
+            return Err(Errno::EPERM);
+        }
+        let wanted = bytes.max(PIPE_BUF).next_power_of_two();
+        let mut state = self.state.lock();
+        if state.bytes.len() > wanted {
+            return Err(Errno::EBUSY);
+        }
+        let others = ALL.load(Ordering::Relaxed) - state.capacity;
+        if wanted > state.capacity && others + wanted > MAX_ALL {
+            return Err(Errno::EPERM);
+        }
+        ALL.store(others + wanted, Ordering::Relaxed);
+        state.capacity = wanted;
+        drop(state);
+        self.changed.notify();
+        Ok(wanted)
+    }
+
+    pub(super) fn close_reader(&self) {
+        let mut state = self.state.lock();
+        state.reader_gone = true;
+        state.clear();
+        drop(state);
+        self.changed.notify();
+    }
+
+    pub(super) fn close_writer(&self) {
+        self.state.lock().writer_gone = true;
+        self.changed.notify();
+    }
+
+    /// Sets which sides are open, for named pipes. Bytes stay for a later reader as long as there
+    /// is a writer.
+    pub(super) fn set_sides(&self, reader: bool, writer: bool) {
+        let mut state = self.state.lock();
+        (state.reader_gone, state.writer_gone) = (!reader, !writer);
+        if !reader && !writer {
+            state.clear();
+        }
+        drop(state);
+        self.changed.notify();
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.state.lock().bytes.len()
+    }
+
+    /// Readiness of the reading side.
+    pub(super) fn poll_reader(&self) -> Ready {
+        let state = self.state.lock();
+        let mut ready = Ready::empty();
+        ready.set(Ready::READ, !state.bytes.is_empty());
+        ready.set(Ready::HANG_UP, state.writer_gone);
+        ready
+    }
+
+    /// Readiness of the writing side.
+    pub(super) fn poll_writer(&self) -> Ready {
+        let state = self.state.lock();
+        let mut ready = Ready::empty();
+        ready.set(Ready::WRITE, state.reader_gone || state.space() >= PIPE_BUF);
+        ready.set(Ready::ERROR, state.reader_gone);
+        ready
+    }
+
+    /// Moves bytes to a reader. Returns at least 1, or 0 at the end of the stream.
+    pub(super) fn read(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<ByteCount, Errno> {
+        let (mut done, mut from_queue) = (ByteCount::ZERO, false);
+        while !to.remaining().is_zero() {
+            let moved = if done.is_zero() && !io.nonblocking {
+                self.wait_to_move(io, to)?
+            } else {
+                match self.state.lock().move_out(io, to) {
+                    Some(moved) => moved,
+                    None if done.is_zero() => return Err(Errno::EAGAIN),
+                    None => break,
+                }
+            };
+            match moved {
+                Moved::Handed(count) => done += ByteCount::of_len(count),
+                Moved::FromQueue { available, .. } if mutants::consume_early() && available > 0 => {
+                    return mutants::read_pipe_early(self, io, to, available);
+                }
+                Moved::FromQueue { available: 0, .. } => break,
+                Moved::FromQueue { available, copied: 0 } => {
+                    match to.prepare_write(io.space, available) {
+                        Err(error) if done.is_zero() => return Err(error),
+                        Err(_) => break,
+                        Ok(()) => {}
+                    }
+                }
+                Moved::FromQueue { copied, .. } => {
+                    done += ByteCount::of_len(copied);
+                    from_queue = true;
+                }
+            }
+        }
+        if from_queue {
+            self.changed.notify();
+        }
+        Ok(done)
+    }
+
+    /// Waits until there are bytes, and moves them.
+    fn wait_to_move(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<Moved, Errno> {
+        let mut waits = false;
+        let mut look = || {
+            let mut state = self.state.lock();
+            if waits && state.waiter.as_ref().is_some_and(|waiter| waiter.handed > 0) {
+                let count = state.leave();
+                drop(state);
+                to.skip(ByteCount::of_len(count));
+                return Some(Moved::Handed(count));
+            }
+            let moved = state.move_out(io, to);
+            if moved.is_some() {
+                if waits {
+                    state.leave();
+                }
+            } else if !waits
+                && state.waiter.is_none()
+                && let Some(place) = to.front()
+            {
+                state.waiter = Some(Waiter { space: io.space.clone(), to: place, handed: 0 });
+                waits = true;
+            }
+            moved
+        };
+        match self.changed.wait(&mut look) {
+            Err(_) if waits => self.end_wait(to),
+            moved => Ok(moved?),
+        }
+    }
+
+    /// As [`read`](Self::read) begins to wait.
+    #[cfg(test)]
+    pub(super) fn begin_wait(&self, space: &Arc<Space>, to: UserSlice) {
+        self.state.lock().waiter = Some(Waiter { space: space.clone(), to, handed: 0 });
+    }
+
+    /// A signal has ended the wait: what was handed over before it came is read.
+    pub(super) fn end_wait(&self, to: &mut UserBuffers) -> Result<Moved, Errno> {
+        match self.state.lock().leave() {
+            0 => Err(Errno::EINTR),
+            _ if mutants::drop_handed() => Err(Errno::EINTR),
+            count => {
+                to.skip(ByteCount::of_len(count));
+                Ok(Moved::Handed(count))
+            }
+        }
+    }
+
+    /// Copies bytes to a reader; they stay in the queue. Returns at least 1, or 0 at the end.
+    pub(super) fn peek(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<ByteCount, Errno> {
+        while !to.remaining().is_zero() {
+            let Some(available) = self.wait_readable(io)? else { break };
+            to.prepare_write(io.space, available)?;
+            let state = self.state.lock();
+            let (front, back) = state.bytes.as_slices();
+            let mut copied = to.try_put(io.space, front);
+            if copied == front.len() {
+                copied += to.try_put(io.space, back);
+            }
+            if copied > 0 {
+                return Ok(ByteCount::of_len(copied));
+            }
+        }
+        Ok(ByteCount::ZERO)
+    }
+
+    fn wait_readable(&self, io: &Io<'_>) -> Result<Option<usize>, Errno> {
+        let look = || {
+            let state = self.state.lock();
+            match state.bytes.len() {
+                0 => (state.writer_gone || state.reader_gone).then_some(None),
+                available => Some(Some(available)),
+            }
+        };
+        if io.nonblocking {
+            return look().ok_or(Errno::EAGAIN);
+        }
+        Ok(self.changed.wait(look)?)
+    }
+
+    /// Moves bytes from a writer. EPIPE without a reader.
+    pub(super) fn write(&self, io: &Io<'_>, from: &mut UserBuffers) -> Result<ByteCount, Errno> {
+        if from.remaining().is_zero() {
+            return Ok(ByteCount::ZERO);
+        }
+        if from.remaining() <= ByteCount::of_len(TINY) {
+            let mut bytes = [0; TINY];
+            let taken = from.take(io.space, &mut bytes)?;
+            let pushed = self.push(io, bytes.get(..taken).unwrap_or_default());
+            return pushed.map(ByteCount::of_len);
+        }
+        if from.remaining() <= ByteCount::of_len(SMALL) {
+            return self.write_by(io, from, &mut [0; SMALL]);
+        }
+        let mut chunk = fallible::filled(0, PIPE_BUF)?;
+        self.write_by(io, from, &mut chunk)
+    }
+
+    /// Moves bytes from a writer by way of `chunk`.
+    fn write_by(
+        &self,
+        io: &Io<'_>,
+        from: &mut UserBuffers,
+        chunk: &mut [u8],
+    ) -> Result<ByteCount, Errno> {
+        let mut written = ByteCount::ZERO;
+        while !from.remaining().is_zero() {
+            let length = from.remaining().to_usize().min(chunk.len());
+            let chunk = chunk.get_mut(..length).unwrap_or_default();
+            let step = from
+                .take(io.space, chunk)
+                .and_then(|taken| self.push(io, chunk.get(..taken).unwrap_or_default()));
+            match step {
+                Ok(count) => written += ByteCount::of_len(count),
+                Err(error) => return if !written.is_zero() { Ok(written) } else { Err(error) },
+            }
+            if step != Ok(length) {
+                break;
+            }
+        }
+        Ok(written)
+    }
+
+    /// Appends all of `chunk` at once; waits for space.
+    fn push(&self, io: &Io<'_>, chunk: &[u8]) -> Result<usize, Errno> {
+        let attempt = || {
+            let mut state = self.state.lock();
+            if state.reader_gone || state.writer_gone {
+                return Some(Err(Errno::EPIPE));
+            }
+            if state.hand_over(chunk) {
+                return Some(Ok(chunk.len()));
+            }
+            if state.space() < chunk.len() {
+                return None;
+            }
+            if let Err(error) = state.grow(io.account(), chunk.len()) {
+                return Some(Err(error));
+            }
+            state.bytes.extend(chunk);
+            Some(Ok(chunk.len()))
+        };
+        let pushed = match attempt() {
+            Some(pushed) => pushed,
+            None if io.nonblocking => Err(Errno::EAGAIN),
+            None => self.changed.wait(attempt)?,
+        };
+        if pushed.is_ok() {
+            self.changed.notify();
+        }
+        pushed
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        ALL.fetch_sub(self.state.lock().capacity, Ordering::Relaxed);
+    }
+}

@@ -17,6 +17,7 @@ pub mod account;
 mod addr;
 pub mod audit;
 mod claim;
+mod copies;
 pub mod failure;
 pub mod fallible;
 pub mod frame;
@@ -53,6 +54,7 @@ pub use addr::{
     PAGE_BYTES, PAGE_SHIFT, Page, PageRange, PhysAddr, USER_END, USER_START, UserAddr, VirtAddr,
 };
 pub use claim::{Claim, floors};
+pub use copies::Copies;
 pub use frame::{Frame, OutOfMemory};
 pub use kept_file::KeptFile;
 pub use page_of::page_of;

@@ -8,10 +8,12 @@
 //! Invariant (R1): a read-ahead snapshot holds what the file holds now. The server has declared
 //! that its files change only by this kernel's requests
 //! ([`Features::SOLE`](fsproto::Features::SOLE)), in the order in which they are sent. Every
-//! request that changes a file is announced first ([`ReadAhead::begin_change`]): that drops the
-//! file's snapshots, and until its reply has arrived, none is kept or used. Taking a snapshot
-//! updates the access time (X6); the reads that it answers would not update it again within a day,
-//! as the file has not changed.
+//! request that changes a file is announced first ([`ReadAhead::begin_change`]), and until its
+//! reply has arrived, no snapshot of the file is kept or used; those that are kept are dropped.
+//! Where only the reply names the files ([`ReadAhead::begin_path_change`]), none of any file is
+//! kept or used meanwhile, and then those of the named files are dropped, or all without a reply.
+//! Taking a snapshot updates the access time (X6); the reads that it answers would not update it
+//! again within a day, as the file has not changed.
 //!
 //! Lock: `state`, never held while sending or waiting; snapshots are dropped after unlocking.
 
@@ -24,7 +26,7 @@ use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::{FileId, Handle};
 
 use super::mutants;
-use crate::mem::{KeptFile, Snapshot, UserSlice, fallible, kept_file};
+use crate::mem::{Copies, KeptFile, Snapshot, UserSlice, fallible, kept_file};
 use crate::sync::{Mutex, rank};
 
 /// Sequential reads after which the next one is read ahead.
@@ -86,7 +88,7 @@ impl State {
     }
 }
 
-/// A change in progress; ends when dropped.
+/// A change in progress of a file that is known; ends when dropped.
 pub struct Change<'a> {
     read_ahead: &'a ReadAhead,
     file: Option<FileId>,
@@ -101,6 +103,48 @@ impl Drop for Change<'_> {
     }
 }
 
+/// What a request on paths changes of the files that it is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changes {
+    /// Names and the change time, after which the next read updates the access time.
+    Names,
+    /// The bytes, too.
+    Contents,
+}
+
+/// A change in progress of files at paths. When it is dropped, what is kept of all files goes,
+/// unless the reply has [named](Self::was_of) them.
+pub struct PathChange<'a> {
+    what: Changes,
+    files: Option<[FileId; 2]>,
+    /// Dropped last: until then, nothing is kept or used.
+    change: Change<'a>,
+}
+
+impl PathChange<'_> {
+    /// The reply has arrived: at most these files have changed.
+    pub fn was_of(mut self, files: [FileId; 2]) {
+        self.files = Some(files);
+    }
+
+    fn forget(&self, file: Option<FileId>) {
+        let read_ahead = self.change.read_ahead;
+        read_ahead.drop_stale(file);
+        if self.what == Changes::Contents {
+            read_ahead.forget_kept(file);
+        }
+    }
+}
+
+impl Drop for PathChange<'_> {
+    fn drop(&mut self) {
+        match self.files {
+            None => self.forget(None),
+            Some(files) => files.into_iter().for_each(|file| self.forget(Some(file))),
+        }
+    }
+}
+
 /// The number of changes that had begun at an instant when none of a file was in progress.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct ChangeCount(u64);
@@ -111,19 +155,18 @@ impl ReadAhead {
         Self { mount, ..Self::default() }
     }
 
-    /// Announces a request that changes names and no contents. The change is in progress until the
-    /// result is dropped.
-    pub fn begin_name_change(&self) -> Result<Change<'_>, Errno> {
-        self.begin(None)
+    /// Announces a request that changes files at paths, which its reply names. The change is in
+    /// progress until the result is dropped.
+    pub fn begin_path_change(&self, what: Changes) -> Result<PathChange<'_>, Errno> {
+        Ok(PathChange { what, files: None, change: self.begin(None)? })
     }
 
-    /// Announces a request that changes `file`, or an unknown file (`None`). The change is in
-    /// progress until the result is dropped.
-    pub fn begin_change(&self, file: Option<FileId>) -> Result<Change<'_>, Errno> {
-        let change = self.begin(file)?;
-        if !mutants::run_old_program() {
-            kept_file::forget(self.mount, file.map(|file| file.0));
-        }
+    /// Announces a request that changes a file. The change is in progress until the result is
+    /// dropped.
+    pub fn begin_change(&self, file: FileId) -> Result<Change<'_>, Errno> {
+        let change = self.begin(Some(file))?;
+        self.drop_stale(Some(file));
+        self.forget_kept(Some(file));
         Ok(change)
     }
 
@@ -131,14 +174,24 @@ impl ReadAhead {
         let mut state = self.state.lock();
         fallible::push(&mut state.changing, file)?;
         state.begun += 1;
-        let mut stale = state.take_stale(file);
-        drop(state);
-        while stale.is_some() {
-            // Dropped while the lock is not held.
-            drop(stale);
-            stale = self.state.lock().take_stale(file);
-        }
         Ok(Change { read_ahead: self, file })
+    }
+
+    /// Drops the snapshots of a file, or of all.
+    fn drop_stale(&self, file: Option<FileId>) {
+        loop {
+            // Dropped while the lock is not held.
+            let stale = self.state.lock().take_stale(file);
+            if stale.is_none() {
+                return;
+            }
+        }
+    }
+
+    fn forget_kept(&self, file: Option<FileId>) {
+        if !mutants::run_old_program() {
+            kept_file::forget(self.mount, file.map(|file| file.0));
+        }
     }
 
     /// Drops all snapshots, which frees the space that the server has reserved for them. Returns
@@ -206,10 +259,6 @@ impl ReadAhead {
     }
 }
 
-/// Small reads that copy after one that was associated and touched at once: that one costs as much
-/// as two, which is little of all of them together.
-const COPIES: u32 = 32;
-
 /// How an open file has been read so far. Races between readers cost only efficiency.
 #[derive(Debug)]
 pub struct ReadPattern {
@@ -223,9 +272,8 @@ pub struct ReadPattern {
     has_window: AtomicBool,
     /// Where the buffer of the last small read ended.
     memory: AtomicU64,
-    /// Small reads that are still to be copied, because one that was associated was touched at
-    /// once.
-    copies: AtomicU32,
+    /// Whether small reads are copied, because one that was associated was touched at once.
+    copies: Copies,
 }
 
 impl Default for ReadPattern {
@@ -236,7 +284,7 @@ impl Default for ReadPattern {
             required: AtomicU32::new(FIRST_READS),
             has_window: AtomicBool::new(false),
             memory: AtomicU64::new(0),
-            copies: AtomicU32::new(0),
+            copies: Copies::default(),
         }
     }
 }
@@ -259,13 +307,11 @@ impl ReadPattern {
     pub(super) fn coalesces(&self, buffer: UserSlice, touched: impl FnOnce() -> bool) -> bool {
         let before = self.memory.load(Ordering::Relaxed);
         self.memory.store(buffer.end().0, Ordering::Relaxed);
-        let copies = self.copies.load(Ordering::Relaxed);
-        if before != buffer.addr().0 || copies > 0 {
-            self.copies.store(copies.saturating_sub(1), Ordering::Relaxed);
+        if self.copies.next() || before != buffer.addr().0 {
             return false;
         }
         let touched = touched();
-        self.copies.store(if touched { COPIES } else { 0 }, Ordering::Relaxed);
+        self.copies.learn(touched);
         !touched
     }
 
@@ -289,5 +335,82 @@ impl ReadPattern {
         self.reads.store(0, Ordering::Relaxed);
         let required = self.required.load(Ordering::Relaxed).saturating_mul(BACKOFF);
         self.required.store(required, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mem::{Fetch, Pager, SnapshotSource, host};
+    use foundation::SnapshotOffset;
+
+    /// Nothing is fetched.
+    struct Nowhere;
+
+    impl Pager for Nowhere {
+        fn start(&self, _: Arc<Fetch>) {}
+        fn ask_keeper(&self, _: Arc<Fetch>) {}
+        fn close(&self, _: Handle) {}
+    }
+
+    const FILES: [FileId; 3] = [FileId(1), FileId(2), FileId(3)];
+
+    fn window(file: FileId) -> Window {
+        let (len, offset) = (ByteCount(PAGE), FileOffset(0));
+        let source = SnapshotSource::File { mount: 0, file: file.0, version: 1, offset };
+        let (handle, end) = (Handle(file.0), SnapshotOffset(PAGE));
+        let snapshot = Snapshot::new(Arc::new(Nowhere), handle, len, source, Vec::new(), end);
+        Window { snapshot, start: FileOffset(0), trailing: Arc::from([]), to_end: true }
+    }
+
+    const PAGE: u64 = foundation::PAGE_BYTES as u64;
+
+    /// Of each file, whether there is a window.
+    fn found(ahead: &ReadAhead) -> [bool; 3] {
+        FILES.map(|file| ahead.find(file, Handle(7)).is_some())
+    }
+
+    /// A mount that has a window of each file.
+    fn full() -> ReadAhead {
+        let ahead = ReadAhead::default();
+        for file in FILES {
+            let before = ahead.change_count(file).expect("nothing changes");
+            assert!(ahead.keep(file, Handle(7), before, &window(file)));
+        }
+        ahead
+    }
+
+    #[test]
+    fn a_change_at_a_path_leaves_files_that_it_was_not_of() {
+        let _alone = host::exclusive();
+        for what in [Changes::Names, Changes::Contents] {
+            let ahead = full();
+            let before = ahead.change_count(FILES[0]).unwrap();
+            let change = ahead.begin_path_change(what).unwrap();
+            assert_eq!(found(&ahead), [false; 3], "it may be of any file");
+            assert!(ahead.change_count(FILES[0]).is_none());
+            assert!(!ahead.keep(FILES[0], Handle(8), before, &window(FILES[0])));
+            change.was_of([FILES[0], FILES[2]]);
+            assert_eq!(found(&ahead), [false, true, false]);
+            // A link was met: nothing was done.
+            let change = ahead.begin_path_change(what).unwrap();
+            change.was_of([FileId::NONE; 2]);
+            assert_eq!(found(&ahead), [false, true, false]);
+            // Without a reply, it may have been any file, and may be one yet.
+            drop(ahead.begin_path_change(what).unwrap());
+            assert_eq!(found(&ahead), [false; 3]);
+            assert!(ahead.change_count(FILES[0]).is_some());
+        }
+    }
+
+    #[test]
+    fn a_change_of_a_file_leaves_others() {
+        let _alone = host::exclusive();
+        let ahead = full();
+        let change = ahead.begin_change(FILES[1]).unwrap();
+        assert_eq!(found(&ahead), [true, false, true]);
+        assert!(ahead.change_count(FILES[1]).is_none() && ahead.change_count(FILES[0]).is_some());
+        drop(change);
+        assert_eq!(found(&ahead), [true, false, true]);
     }
 }

@@ -13,7 +13,7 @@ use fsproto::{
 use super::handles::{HandleCharge, Handles};
 use super::known::{Answer, Touches};
 use super::message::Payload;
-use super::read_ahead::ReadAhead;
+use super::read_ahead::{Changes, ReadAhead};
 use super::{Session, mutants};
 use crate::file::{FileSystemFigures, Stat, Tasks, Walk, tasks};
 use crate::mem::{Snapshot, SnapshotSource};
@@ -161,7 +161,7 @@ impl Mount {
         request: &O,
         payload: &[&[u8]],
     ) -> Result<(O::Reply, Payload), Errno> {
-        let _change = self.read_ahead.begin_change(Some(file))?;
+        let _change = self.read_ahead.begin_change(file)?;
         let touches = Touches::File(file);
         match self.session.call_touching(touches, request, payload) {
             Err(Errno::ENOSPC) if !mutants::ahead_keeps_room() && self.read_ahead.drop_all() => {
@@ -218,12 +218,39 @@ impl Mount {
         request: &O,
         payload: &[&[u8]],
     ) -> Result<Walk<(Handle, Attr)>, Errno> {
+        Ok(self.walk_reply(touches, request, payload)?.map(|walked| (walked.handle, walked.attr)))
+    }
+
+    /// Sends a request that removes or moves names.
+    pub(super) fn change_names<O: Operation<Reply = Walked>>(
+        &self,
+        request: &O,
+        payload: &[&[u8]],
+    ) -> Result<Walk<()>, Errno> {
+        // A change of names is one of the change time, after which the next read updates the access
+        // time: read-ahead data of the file cannot be used.
+        let change = self.read_ahead.begin_path_change(Changes::Names)?;
+        let walk = self.walk_reply(Touches::Anything, request, payload)?;
+        let files = match &walk {
+            Walk::Done(walked) => [walked.attr.id, walked.displaced],
+            Walk::Link { .. } => [FileId::NONE; 2],
+        };
+        change.was_of(files);
+        Ok(walk.map(drop))
+    }
+
+    fn walk_reply<O: Operation<Reply = Walked>>(
+        &self,
+        touches: Touches,
+        request: &O,
+        payload: &[&[u8]],
+    ) -> Result<Walk<Walked>, Errno> {
         if payload.iter().any(|path| path.len() > MAX_PATH) {
             return Err(Errno::ENAMETOOLONG);
         }
         let (walked, link) = self.session.call_touching(touches, request, payload)?;
         if walked.link_bytes == 0 {
-            return Ok(Walk::Done((walked.handle, walked.attr)));
+            return Ok(Walk::Done(walked));
         }
         let target = link.to_vec()?;
         let which = usize::from(walked.which);

@@ -3,9 +3,10 @@
 use alloc::sync::Arc;
 
 use foundation::Errno;
-use fsproto::{FileKind, Handle, OpenFlags, RenameFlags};
+use fsproto::{FileId, FileKind, Handle, OpenFlags, RenameFlags};
 
 use super::known::Touches;
+use super::read_ahead::Changes;
 use super::remote_file::RemoteFile;
 use super::server::Mount;
 use crate::file::{
@@ -26,7 +27,9 @@ impl FileSystem for MountedTree {
     fn open(&self, path: &[u8], how: OpenHow) -> Result<Walk<Arc<dyn FileObject>>, Errno> {
         let request = fsproto::Open { dir: Handle::ROOT, flags: how.flags, mode: how.mode.into() };
         let truncates = how.flags.contains(OpenFlags::TRUNCATE);
-        let _change = if truncates { Some(self.0.read_ahead().begin_change(None)?) } else { None };
+        let read_ahead = self.0.read_ahead();
+        let change =
+            truncates.then(|| read_ahead.begin_path_change(Changes::Contents)).transpose()?;
         let charge = self.0.charge_handle()?;
         let changes = how.flags.intersects(OpenFlags::TRUNCATE | OpenFlags::CREATE);
         let touches = if changes { Touches::Anything } else { Touches::Nothing };
@@ -34,9 +37,11 @@ impl FileSystem for MountedTree {
             Walk::Done((Handle::NONE, _)) => return Err(Errno::EIO),
             Walk::Done(opened) => opened,
             Walk::Link { which, walked, target } => {
+                change.into_iter().for_each(|change| change.was_of([FileId::NONE; 2]));
                 return Ok(Walk::Link { which, walked, target });
             }
         };
+        change.into_iter().for_each(|change| change.was_of([attr.id, FileId::NONE]));
         let file = Arc::new(RemoteFile::new(self.0.clone(), handle, &attr, charge));
         let identity = Identity { device: self.0.id(), inode: attr.id.0 };
         let is_pipe = attr.kind == FileKind::Pipe;
@@ -57,11 +62,7 @@ impl FileSystem for MountedTree {
     }
 
     fn remove(&self, path: &[u8], flags: OpenFlags) -> Result<Walk<()>, Errno> {
-        // Removing or adding a name changes the file's change time, after which the next read
-        // updates its access time: read-ahead data of it cannot be used.
-        let _change = self.0.read_ahead().begin_name_change()?;
-        let request = fsproto::Remove { dir: Handle::ROOT, flags };
-        Ok(self.0.walk(Touches::Anything, &request, &[path])?.map(drop))
+        self.0.change_names(&fsproto::Remove { dir: Handle::ROOT, flags }, &[path])
     }
 
     fn rename(&self, old: &[u8], new: &[u8], flags: RenameFlags) -> Result<Walk<()>, Errno> {
@@ -71,8 +72,7 @@ impl FileSystem for MountedTree {
             old_bytes: old.len() as u32,
             flags,
         };
-        let _change = self.0.read_ahead().begin_name_change()?;
-        Ok(self.0.walk(Touches::Anything, &request, &[old, new])?.map(drop))
+        self.0.change_names(&request, &[old, new])
     }
 
     fn link(&self, existing: &Arc<dyn FileObject>, new: &[u8]) -> Result<Walk<()>, Errno> {
@@ -83,7 +83,7 @@ impl FileSystem for MountedTree {
         if file.mount.id() != self.0.id() {
             return Err(Errno::EXDEV);
         }
-        let _change = self.0.read_ahead().begin_change(Some(file.id))?;
+        let _change = self.0.read_ahead().begin_change(file.id)?;
         let request = fsproto::Link { handle: file.handle, dir: Handle::ROOT };
         Ok(self.0.walk(Touches::Anything, &request, &[new])?.map(drop))
     }

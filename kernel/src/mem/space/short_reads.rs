@@ -7,18 +7,14 @@
 //! **Contract.** [`Space::copies_short_reads`] is asked before each read of whole pages that one
 //! message could bring, and returns whether it shall copy. Either is correct (R8). The evidence is
 //! what became of the last short read that was lazy: where most of its pages were fetched or stored
-//! to, the next [`COPIES`] short reads copy, and then one is lazy again, to look whether that has
-//! changed. Before there is evidence, reads are lazy; those that load the program are none, since
-//! nobody asks for them. How long such a read is, the caller decides; one message brings it.
+//! to, the next ones copy for a while ([`Copies`]). Before there is evidence, reads are lazy; those
+//! that load the program are none, since nobody asks for them. How long such a read is, the caller
+//! decides; one message brings it.
 #![forbid(unsafe_code)]
 
 use super::{Space, SpaceState};
-use crate::mem::{Backing, Page, PageRange, UserAddr, mutants};
+use crate::mem::{Backing, Copies, Page, PageRange, UserAddr};
 use foundation::PAGE_BYTES;
-
-/// Reads that copy before one is lazy again: that one costs half as much again at most, which is
-/// little of all of them together.
-const COPIES: u32 = 32;
 
 /// Pages of a read that could have been copied, at most.
 const LONGEST: u64 = (fsproto::MAX_PAYLOAD / PAGE_BYTES) as u64;
@@ -28,8 +24,7 @@ const LONGEST: u64 = (fsproto::MAX_PAYLOAD / PAGE_BYTES) as u64;
 pub(super) struct ShortReads {
     /// The first page of the last one that was lazy, until it was looked at.
     last: Option<Page>,
-    /// How many are still to be copied.
-    copies: u32,
+    copies: Copies,
     /// The next association is that of a read that asked whether it shall copy.
     is_asked: bool,
 }
@@ -72,13 +67,9 @@ impl SpaceState {
                 // Each page was stored to.
                 Backing::Anonymous | Backing::Shared { .. } => true,
             };
-            self.short_reads.copies = if touched { COPIES } else { 0 };
+            self.short_reads.copies.learn(touched);
         }
-        if mutants::never_lazy_again() {
-            self.short_reads.copies = self.short_reads.copies.saturating_mul(2);
-        }
-        let copies = self.short_reads.copies > 0;
-        self.short_reads.copies = self.short_reads.copies.saturating_sub(1);
+        let copies = self.short_reads.copies.next();
         self.short_reads.is_asked = !copies;
         copies
     }

@@ -121,12 +121,12 @@ impl Content {
         let mut outcome = Ok(());
         self.pages.for_each(&pages_of(bytes), |index, page| {
             let start = index * PAGE;
-            let (begin, stop) = (start.max(bytes.start), bytes.end.min(start + PAGE));
-            let is_whole = stop - begin == PAGE;
-            if is_whole && begin == next && store.extend(&mut run, page) {
-                next = stop;
+            if start == next && start + PAGE <= bytes.end && store.extend(&mut run, page) {
+                next = start + PAGE;
                 return;
             }
+            let (begin, stop) = (start.max(bytes.start), bytes.end.min(start + PAGE));
+            let is_whole = stop - begin == PAGE;
             let finished = core::mem::take(&mut run);
             push_run(finished, next, bytes, store, payload);
             payload.push_zeros((begin - next) as usize);

@@ -97,7 +97,11 @@ impl Tree {
 
     /// Calls `look` for each page in a range.
     pub fn for_each<'a>(&'a self, range: &Range<u64>, mut look: impl FnMut(u64, &'a Page)) {
-        if let Some(root) = &self.root {
+        if range.end.wrapping_sub(range.start) == 1 {
+            if let Some(page) = self.get(range.start) {
+                look(range.start, page);
+            }
+        } else if let Some(root) = &self.root {
             root.for_each(range, 0, self.height, &mut look);
         }
     }

@@ -291,18 +291,33 @@ impl Frame {
     }
 
     /// A frame with old contents, for the heap, whose attempts were counted before.
+    #[inline]
     pub(super) fn for_heap(claim: Claim) -> Result<Self, OutOfMemory> {
-        loop {
+        match take_free(claim) {
+            Some(address) => Ok(Self::of_free(address)),
+            None => Self::after_shrinking(claim),
+        }
+    }
+
+    /// The same after a frame was not available.
+    #[cold]
+    #[inline(never)]
+    fn after_shrinking(claim: Claim) -> Result<Self, OutOfMemory> {
+        while shrinker::run() > 0 {
             if let Some(address) = take_free(claim) {
-                let count = count_of(address);
-                debug_assert_eq!(count.load(Ordering::Relaxed), 0, "the frame is in use");
-                count.store(1, Ordering::Release);
-                return Ok(Self { address });
-            }
-            if shrinker::run() == 0 {
-                return Err(OutOfMemory);
+                return Ok(Self::of_free(address));
             }
         }
+        Err(OutOfMemory)
+    }
+
+    /// The first reference to a frame that was just taken.
+    #[inline]
+    fn of_free(address: PhysAddr) -> Self {
+        let count = count_of(address);
+        debug_assert_eq!(count.load(Ordering::Relaxed), 0, "the frame is in use");
+        count.store(1, Ordering::Release);
+        Self { address }
     }
 
     /// A frame of zeros for a program.

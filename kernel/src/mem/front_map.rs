@@ -37,8 +37,12 @@ unsafe impl<V: Send> Send for Owned<V> {}
 unsafe impl<K: Send, V: Send> Send for FrontMap<K, V> {}
 
 impl<V> Owned<V> {
-    fn new(value: V) -> Self {
-        Self(NonNull::from(Box::leak(Box::new(value))))
+    /// What `make` returns, made in its place.
+    fn new(make: impl FnOnce() -> V) -> Self {
+        let mut value = Box::new_uninit();
+        value.write(make());
+        // SAFETY: it was just written.
+        Self(NonNull::from(Box::leak(unsafe { value.assume_init() })))
     }
 
     fn get(&self) -> &V {
@@ -110,7 +114,7 @@ impl<K: FrontKey, V> FrontMap<K, V> {
     pub fn get_or_make(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
         let mut value = match self.find_in_front(&key) {
             Some(value) => value,
-            None => self.tree.entry(key).or_insert_with(|| Owned::new(make())).0,
+            None => self.tree.entry(key).or_insert_with(|| Owned::new(make)).0,
         };
         self.place(&key).set(Some((key, value)));
         // SAFETY: a value of the tree, which nobody else uses while `self` is borrowed.

@@ -93,11 +93,11 @@ impl Session {
         if from_base {
             direct::count(&fetch);
         }
+        counter::count(Counter::BytesReceived, HEADER_BYTES as u64 + lent.pages().bytes().0);
         fetch.complete(Ok(frames));
         // Of two replies to one request, the first one found it.
         let request = self.table.lock().remove(tag);
         drop((request, fetch));
-        counter::count(Counter::BytesReceived, HEADER_BYTES as u64 + lent.pages().bytes().0);
         fallible::as_kernel(|| self.close_too_many());
         self.space.wake_all();
         true

@@ -328,36 +328,47 @@ pub fn exchange(
     } else {
         buffers(to, ByteCount(to_count))?
     };
-    let mut from = match flags & (FROM_VECTOR | FROM_PAGES) {
-        0 => {
-            let from = UserSlice::new(from, ByteCount(from_count))?;
-            (!endpoint.try_hand_over(&io, from)).then(|| UserBuffers::one(from))
-        }
-        FROM_VECTOR => {
-            let from = vectors(current, from, from_count)?;
-            let is_handed = matches!(from.slices(), [header, pages @ ..]
-                if !pages.is_empty() && endpoint.try_hand_pages(&io, *header, pages));
-            (!is_handed).then_some(from)
-        }
-        _ => {
-            let header = UserSlice::new(from, ByteCount::of_len(PACKET_HEADER_BYTES))?;
-            let payload = UserSlice::new(UserAddr(from_count), page_count(flags).bytes())?;
-            if endpoint.try_hand_pages(&io, header, &[payload]) {
-                None
-            } else {
-                let mut from = UserBuffers::one(header);
-                from.push(payload)?;
-                Some(from)
-            }
-        }
-    };
-    if let Some(from) = &mut from {
-        with_signal(current, endpoint.transmit(&io, from))?;
+    let is_small = flags & (FROM_VECTOR | FROM_PAGES) == 0;
+    if !is_small || !endpoint.try_hand_over(&io, UserSlice::new(from, ByteCount(from_count))?) {
+        send_packet(current, endpoint, &io, (from, from_count), flags)?;
     }
     match endpoint.receive(&io, &mut to) {
         Ok(received) => Ok(received.copied.0),
         Err(_) => Err(Errno::EINPROGRESS),
     }
+}
+
+/// Sends the packet of [`exchange`] that is not handed over as it is.
+#[inline(never)]
+fn send_packet(
+    current: &dyn Caller,
+    endpoint: &Endpoint,
+    io: &Io<'_>,
+    (from, count): (UserAddr, u64),
+    flags: u32,
+) -> Result<(), Errno> {
+    let mut from = if flags & FROM_PAGES != 0 {
+        let header = UserSlice::new(from, ByteCount::of_len(PACKET_HEADER_BYTES))?;
+        let payload = UserSlice::new(UserAddr(count), page_count(flags).bytes())?;
+        if endpoint.try_hand_pages(io, header, &[payload]) {
+            return Ok(());
+        }
+        let mut from = UserBuffers::one(header);
+        from.push(payload)?;
+        from
+    } else if flags & FROM_VECTOR != 0 {
+        let from = vectors(current, from, count)?;
+        if let [header, pages @ ..] = from.slices()
+            && !pages.is_empty()
+            && endpoint.try_hand_pages(io, *header, pages)
+        {
+            return Ok(());
+        }
+        from
+    } else {
+        buffers(from, ByteCount(count))?
+    };
+    with_signal(current, endpoint.transmit(io, &mut from)).map(drop)
 }
 
 /// The number of pages in the flags of [`exchange`].

@@ -45,17 +45,46 @@ impl<'a> Filler<'a> {
     /// and no frame is available for it.
     #[inline]
     pub fn put(&mut self, page: Page, frame: &Frame) -> Result<bool, OutOfMemory> {
-        let cell = self.cell(page)?;
-        let empty = cell.load(Ordering::Relaxed) == 0;
-        if empty {
-            cell.store(Entry::new(frame.clone().into_raw(), self.flags).0, Ordering::Relaxed);
-        }
-        Ok(empty)
+        self.put_made(page, || Some(frame.clone()))
     }
 
-    /// Whether a page's entry is not empty. Fails as [`put`](Self::put) does.
-    pub fn is_mapped(&mut self, page: Page) -> Result<bool, OutOfMemory> {
-        Ok(self.cell(page)?.load(Ordering::Relaxed) != 0)
+    /// The same for a frame that is made where the entry is empty. Without one, nothing is mapped.
+    #[inline]
+    pub fn put_made(
+        &mut self,
+        page: Page,
+        make: impl FnOnce() -> Option<Frame>,
+    ) -> Result<bool, OutOfMemory> {
+        let cell = self.cell(page)?;
+        if cell.load(Ordering::Relaxed) == 0
+            && let Some(frame) = make()
+        {
+            cell.store(Entry::new(frame.into_raw(), self.flags).0, Ordering::Relaxed);
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Maps frames at adjacent pages, as [`put`](Self::put) does, as far as there are tables.
+    /// Returns how many entries were empty.
+    pub fn put_all(&mut self, first: Page, mut frames: &[Frame]) -> PageCount {
+        let (mut page, mut mapped) = (first, 0);
+        while !frames.is_empty()
+            && let Ok(leaf) = self.leaf(page)
+        {
+            let cells = leaf.get(index(page.0, 1)..).unwrap_or_default();
+            let (now, behind) = frames.split_at(frames.len().min(cells.len()));
+            for (cell, frame) in cells.iter().zip(now) {
+                if cell.load(Ordering::Relaxed) == 0 {
+                    let entry = Entry::new(frame.clone().into_raw(), self.flags);
+                    cell.store(entry.0, Ordering::Relaxed);
+                    mapped += 1;
+                }
+            }
+            page = page + PageCount::of_len(now.len());
+            frames = behind;
+        }
+        PageCount(mapped)
     }
 
     /// Maps a page whatever its entry holds. Returns what that was, with its flags.
@@ -71,12 +100,16 @@ impl<'a> Filler<'a> {
 
     #[inline]
     fn cell(&mut self, page: Page) -> Result<&'static AtomicU64, OutOfMemory> {
+        Ok(&self.leaf(page)?[index(page.0, 1)])
+    }
+
+    #[inline]
+    fn leaf(&mut self, page: Page) -> Result<&'static Table, OutOfMemory> {
         let number = page.0 / ENTRIES as u64;
-        let leaf = match self.leaf {
-            Some((found, leaf)) if found == number => leaf,
-            _ => self.next_leaf(page)?,
-        };
-        Ok(&leaf[index(page.0, 1)])
+        match self.leaf {
+            Some((found, leaf)) if found == number => Ok(leaf),
+            _ => self.next_leaf(page),
+        }
     }
 
     /// The lowest table of a page, which is made if it is missing.
@@ -96,16 +129,16 @@ impl PageTable {
         let Some((leaf, _)) = find_leaf(self.root(), page) else { return 0 };
         let start = index(page.0, 1) / USED_PAGES * USED_PAGES;
         let cells = leaf.get(start..start + USED_PAGES).unwrap_or_default();
-        let mut used = 0;
-        for group in (0..USED_PAGES).step_by(USED_GROUP) {
-            let cells = cells.get(group..group + USED_GROUP).unwrap_or_default();
-            if cells.iter().fold(0, |all, cell| all | cell.load(Ordering::Relaxed)) == 0 {
-                continue;
+        let (groups, _) = cells.as_chunks::<USED_GROUP>();
+        let (mut used, mut first) = (0, 0);
+        for cells in groups {
+            if cells.iter().fold(0, |all, cell| all | cell.load(Ordering::Relaxed)) != 0 {
+                for (bit, cell) in (first..).zip(cells) {
+                    let entry = Entry(cell.load(Ordering::Relaxed));
+                    used |= u64::from(entry.has(EntryFlags::ACCESSED)) << bit;
+                }
             }
-            for (bit, cell) in (group..).zip(cells) {
-                let entry = Entry(cell.load(Ordering::Relaxed));
-                used |= u64::from(entry.has(EntryFlags::ACCESSED)) << bit;
-            }
+            first += USED_GROUP;
         }
         used
     }

@@ -64,6 +64,7 @@ struct Chunk {
 }
 
 impl Chunk {
+    #[inline(always)]
     fn new(origin: Origin) -> Self {
         let entries = [const { Entry::Empty }; CHUNK];
         Self { origin, once: false, entries, recent: Cell::new(0) }
@@ -268,19 +269,33 @@ pub(in crate::mem) fn begin(
 /// has a reference to the fetch, so none of the entries' references is the last one.
 pub(in crate::mem) fn settle(fetch: &Fetch, frames: &[Frame]) {
     debug_assert!(frames.is_empty() || frames.len() == fetch.pages.to_usize());
+    let is_its = |entry: &Entry| match entry {
+        Entry::Pending(pending) => core::ptr::eq(&**pending, fetch),
+        _ => false,
+    };
     CACHE.lock().for_each(&fetch.snapshot, fetch.offset, fetch.pages, |number, chunk, range| {
-        let mut frames = frames.get(number..).unwrap_or_default().iter();
-        let entries = chunk.entries.get_mut(range.clone()).unwrap_or_default();
-        for (index, entry) in range.zip(entries) {
-            let frame = frames.next();
-            if !matches!(entry, Entry::Pending(pending) if core::ptr::eq(&**pending, fetch)) {
-                continue;
+        let first = range.start;
+        let entries = chunk.entries.get_mut(range).unwrap_or_default();
+        let Some(frames) = frames.get(number..number + entries.len()) else {
+            entries
+                .iter_mut()
+                .filter(|entry| is_its(entry))
+                .for_each(|entry| *entry = Entry::Empty);
+            return;
+        };
+        let (mut bit, mut settled) = (1 << first, 0);
+        for (entry, frame) in entries.iter_mut().zip(frames) {
+            if is_its(entry) {
+                mutants::leak_frame(Some(frame));
+                *entry = match CachedFrame::new(frame) {
+                    Some(frame) => Entry::Ready(frame),
+                    None => Entry::Empty,
+                };
+                settled |= bit;
             }
-            mutants::leak_frame(frame);
-            let ready = frame.and_then(CachedFrame::new).map_or(Entry::Empty, Entry::Ready);
-            *chunk.recent.get_mut() |= 1 << index;
-            *entry = ready;
+            bit <<= 1;
         }
+        *chunk.recent.get_mut() |= settled;
     });
 }
 

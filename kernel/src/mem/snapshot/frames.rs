@@ -54,3 +54,21 @@ impl Deref for Frames {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_single_frame_takes_no_memory_and_all_are_in_order() {
+        crate::mem::host::init();
+        for pages in 1..4 {
+            let mut frames = Frames::with_capacity(PageCount(pages)).unwrap();
+            let own: Vec<_> = (0..pages).map(|_| Frame::zeroed().unwrap()).collect();
+            own.iter().for_each(|frame| frames.push(frame.clone()));
+            assert!(frames.iter().eq(&own));
+            assert_eq!(frames.several.capacity() == 0, pages == 1);
+        }
+        assert!(Frames::default().is_empty());
+    }
+}

@@ -3,7 +3,7 @@
 
 use super::{Snapshot, SnapshotSource};
 use crate::mem::{PAGE_BYTES, PAGE_SHIFT, front_map::FrontKey, mutants};
-use core::ops::Range;
+use core::{cmp::Ordering, ops::Range};
 use foundation::{PageCount, SnapshotOffset};
 
 /// Pages of a chunk: half a kilobyte of entries for up to 128 KiB of frames.
@@ -44,10 +44,32 @@ impl Origin {
 
 /// The key of a chunk: first the number of its origin, so that those of a snapshot are adjacent
 /// ([`forget`](super::cache::forget)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key {
     pub origin: u64,
     pub chunk: u64,
+}
+
+impl Key {
+    /// Both as one number, which is compared at once.
+    #[inline]
+    fn number(self) -> u128 {
+        u128::from(self.origin) << 64 | u128::from(self.chunk)
+    }
+}
+
+impl Ord for Key {
+    #[inline]
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.number().cmp(&other.number())
+    }
+}
+
+impl PartialOrd for Key {
+    #[inline]
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 impl FrontKey for Key {

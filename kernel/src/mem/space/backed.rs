@@ -87,9 +87,6 @@ impl SpaceState {
         request.counters.add(Counter::PagesCow, 1);
         self.map_private(lazy.page, original.duplicate(self.table.claim)?, lazy.flags)?;
         debug_assert!(self.is_usable(request), "the copy can be stored to");
-        if let Some(held) = held {
-            self.note_fetch(lazy, held);
-        }
         Ok(Looked::Resolved(Resolution::Done))
     }
 
@@ -149,23 +146,21 @@ impl SpaceState {
             return None;
         }
         let before = held.fetch.pages_before(held.wanted);
-        let mapped = held.fetch.frames(|frames| {
+        held.fetch.frames(|frames| {
             debug_assert_eq!(PageCount::of_len(frames.len()), held.fetch.pages);
             let mut filler = Filler::new(&mut self.table, flags);
             let frame = frames.get(before.to_usize()).ok_or(FaultError::Bus)?;
-            let mut mapped = u64::from(filler.put(lazy.page, frame)?);
-            for (index, frame) in frames.iter().enumerate() {
-                let other = (lazy.page.0 + index as u64).checked_sub(before.0).map(Page);
-                if let Some(other) = other.filter(|&other| lazy.region.contains(other)) {
-                    mapped += u64::from(filler.put(other, frame).unwrap_or(false));
-                }
+            let mut mapped = PageCount(u64::from(filler.put(lazy.page, frame)?));
+            // Those before the page and behind it, as far as they lie in the region.
+            let start = before.min(lazy.page - lazy.region.start);
+            let end = before + (lazy.region.end - lazy.page).min(held.fetch.pages - before);
+            let others = frames.get((before - start).to_usize()..end.to_usize());
+            let first = Page(lazy.page.0 - start.0);
+            if held.fetch.pages > PageCount(1) {
+                mapped += filler.put_all(first, others.unwrap_or_default());
             }
-            Ok(PageCount(mapped))
-        });
-        if matches!(mapped, Some(Ok(_))) {
-            self.note_fetch(lazy, held);
-        }
-        mapped
+            Ok(mapped)
+        })
     }
 
     /// Begins to fetch a page, and with it others of its window that are not mapped, as far as
@@ -189,12 +184,8 @@ impl SpaceState {
         let (first, wanted) = (lazy.byte_of(window.start), lazy.wanted());
         let pages = window.pages();
         let fetch = cache::begin(&lazy.snapshot, first, pages, wanted, mapped, counters);
-        Resolution::Fetch(Awaited { fetch, state: FetchState::New, wanted })
-    }
-
-    /// Records what a fetch of this page brought.
-    fn note_fetch(&mut self, lazy: &SnapshotPage, held: &Awaited) {
-        self.note(lazy, held.end(lazy.page), held.fetch.pages);
+        let window = lazy.window;
+        Resolution::Fetch(Awaited { fetch, state: FetchState::New, wanted, window })
     }
 
     /// Records how the region's pages are accessed: `brought` pages up to `end`.

@@ -41,7 +41,14 @@ pub(super) struct Composition {
 }
 
 /// File pages of a window, as far as they are in memory; one more than the window's pages.
-struct Parts([Option<Frame>; MAX_PARTS]);
+struct Parts<'a> {
+    /// What a fetch brought, which the cache may have refused.
+    brought: &'a [Frame],
+    /// The number of the first of them among the file pages of the window.
+    first: isize,
+    /// From the cache.
+    cached: [Option<Frame>; MAX_PARTS],
+}
 
 impl Composition {
     /// How the window of a page is composed; `None` where the server composes the page, or nothing
@@ -80,6 +87,15 @@ impl Composition {
         self.window.pages().to_usize() + 1
     }
 
+    /// The number of a fetch's first page among the file pages; `None` where they are of another
+    /// snapshot.
+    fn first_of(&self, lazy: &SnapshotPage, held: &Awaited) -> Option<isize> {
+        let fetch = &held.fetch;
+        let distance = fetch.offset.0.wrapping_sub(self.first.0) as isize;
+        let is_its = fetch.snapshot.id == lazy.snapshot.id;
+        (is_its && distance % PAGE_BYTES as isize == 0).then_some(distance / PAGE_BYTES as isize)
+    }
+
     /// Position in the snapshot of a file page.
     fn part_at(&self, index: usize) -> SnapshotOffset {
         self.first + PageCount::of_len(index).bytes()
@@ -88,34 +104,30 @@ impl Composition {
 
 const PAGE: u64 = PAGE_BYTES as u64;
 
-impl Parts {
-    /// What a fetch brought that the cache may have refused.
-    fn take_held(&mut self, lazy: &SnapshotPage, composition: &Composition, held: &Awaited) {
-        let fetch = &held.fetch;
-        let distance = fetch.offset.0.wrapping_sub(composition.first.0) as i64;
-        if fetch.snapshot.id != lazy.snapshot.id || distance % PAGE as i64 != 0 {
-            return;
+impl<'a> Parts<'a> {
+    fn new(brought: &'a [Frame], first: isize) -> Self {
+        Self { brought, first, cached: [const { None }; MAX_PARTS] }
+    }
+
+    #[inline]
+    fn get(&self, part: usize) -> Option<&Frame> {
+        let brought = self.brought.get((part as isize - self.first) as usize);
+        brought.or_else(|| self.cached.get(part)?.as_ref())
+    }
+
+    fn add(&mut self, part: usize, frame: &Frame) {
+        if self.get(part).is_none()
+            && let Some(place) = self.cached.get_mut(part)
+        {
+            *place = Some(frame.clone());
         }
-        let distance = distance / PAGE as i64;
-        fetch.frames(|frames| {
-            for (index, frame) in frames.iter().enumerate() {
-                let part = usize::try_from(distance + index as i64).ok();
-                if let Some(part) = part.filter(|&part| part < composition.parts())
-                    && let Some(place) = self.0.get_mut(part)
-                {
-                    *place = Some(frame.clone());
-                }
-            }
-        });
     }
 
     /// The two file pages of a page of the window.
+    #[inline]
     fn pair(&self, index: usize) -> Option<(&Frame, &Frame)> {
-        match self.0.get(index..index + 2)? {
-            [Some(one), Some(_)] if mutants::compose_of_one_page() => Some((one, one)),
-            [Some(one), Some(two)] => Some((one, two)),
-            _ => None,
-        }
+        let (one, two) = (self.get(index)?, self.get(index + 1)?);
+        Some((one, if mutants::compose_of_one_page() { one } else { two }))
     }
 }
 
@@ -130,32 +142,49 @@ impl SpaceState {
     ) -> Attempt {
         let wanted = (lazy.page - composition.window.start).to_usize();
         debug_assert!(composition.parts() <= MAX_PARTS && wanted + 1 < composition.parts());
-        let mut parts = Parts([const { None }; MAX_PARTS]);
-        if let Some(held) = held {
-            parts.take_held(lazy, composition, held);
+        // Looked up here, because what a fetch brought is under a lock.
+        let wanted = [wanted, wanted + 1]
+            .map(|part| (part, lazy.snapshot.is_hole(composition.part_at(part))));
+        if let Some(held) = held
+            && let Some(first) = composition.first_of(lazy, held)
+        {
+            let looked = held.fetch.frames(|brought| {
+                self.compose_of(Parts::new(brought, first), wanted, lazy, composition, request)
+            });
+            if let Some(looked) = looked {
+                return looked;
+            }
         }
-        for index in [wanted, wanted + 1] {
+        self.compose_of(Parts::new(&[], 0), wanted, lazy, composition, request)
+    }
+
+    /// The same with what was brought, and what is cached. `wanted` are the two file pages of the
+    /// wanted page, and whether they are holes.
+    fn compose_of(
+        &mut self,
+        mut parts: Parts<'_>,
+        wanted: [(usize, bool); 2],
+        lazy: &SnapshotPage,
+        composition: &Composition,
+        request: &PageRequest<'_>,
+    ) -> Attempt {
+        for (index, is_hole) in wanted {
             let at = composition.part_at(index);
-            if parts.0.get(index).is_some_and(Option::is_some) {
+            if parts.get(index).is_some() {
                 continue;
             }
-            if lazy.snapshot.is_hole(at) {
-                if let Some(place) = parts.0.get_mut(index) {
-                    *place = Some(Frame::zero_page());
-                }
+            if is_hole {
+                parts.add(index, &Frame::zero_page());
                 continue;
             }
             let count = PageCount::of_len(composition.parts());
-            let take = |part: usize, frame: &Frame| {
-                if let Some(place) = parts.0.get_mut(part) {
-                    place.get_or_insert_with(|| frame.clone());
-                }
-            };
+            let take = |part: usize, frame: &Frame| parts.add(part, frame);
             match cache::lookup(&lazy.snapshot, composition.first, count, index, take) {
                 Lookup::Ready => {}
                 Lookup::Pending(fetch) => {
                     let state = FetchState::UnderWay;
-                    return Ok(Resolution::Fetch(Awaited { fetch, state, wanted: at }));
+                    let (wanted, window) = (at, lazy.window);
+                    return Ok(Resolution::Fetch(Awaited { fetch, state, wanted, window }));
                 }
                 Lookup::Absent | Lookup::Swapped(_) => {
                     return Ok(fetch_parts(lazy, composition, &parts, at, request));
@@ -173,7 +202,7 @@ impl SpaceState {
         &mut self,
         lazy: &SnapshotPage,
         composition: &Composition,
-        parts: &Parts,
+        parts: &Parts<'_>,
         request: &PageRequest<'_>,
     ) -> Result<Page, FaultError> {
         let Composition { window, skipped, .. } = *composition;
@@ -191,19 +220,23 @@ impl SpaceState {
             return Ok(lazy.page.next());
         }
         let mut filler = Filler::new(&mut self.table, lazy.flags);
-        let mut mapped = u64::from(filler.put(lazy.page, &frame)?);
+        let mut mapped = u64::from(filler.put_made(lazy.page, || Some(frame))?);
         let mut end = lazy.page;
         for page in window.iter() {
             // Without a frame, only the wanted page fails, which came first.
-            let Ok(is_mapped) = filler.is_mapped(page) else { break };
-            if !is_mapped {
-                match composed(page) {
-                    Some(Ok(frame)) => mapped += u64::from(filler.put(page, &frame)?),
-                    _ if page < lazy.page => continue,
-                    _ => break,
-                }
+            let mut is_there = true;
+            let made = filler.put_made(page, || {
+                let frame = composed(page).and_then(Result::ok);
+                is_there = frame.is_some();
+                frame
+            });
+            let Ok(is_new) = made else { break };
+            mapped += u64::from(is_new);
+            if is_there {
+                end = page.next();
+            } else if page > lazy.page {
+                break;
             }
-            end = page.next();
         }
         request.counters.add(Counter::PagesMapped, mapped);
         debug_assert!(end > lazy.page, "the wanted page is mapped");
@@ -215,7 +248,7 @@ impl SpaceState {
 fn fetch_parts(
     lazy: &SnapshotPage,
     composition: &Composition,
-    parts: &Parts,
+    parts: &Parts<'_>,
     wanted: SnapshotOffset,
     request: &PageRequest<'_>,
 ) -> Resolution {
@@ -223,7 +256,7 @@ fn fetch_parts(
     let mut count = PageCount::of_len(composition.parts());
     if count.0 > knob::MAX_FAULT_AROUND {
         // One more than a message brings. In sequential access, the first one is there already.
-        if parts.0.first().is_some_and(Option::is_some) && wanted > first {
+        if parts.get(0).is_some() && wanted > first {
             first += PageCount(1).bytes();
         }
         count = PageCount(knob::MAX_FAULT_AROUND);
@@ -233,5 +266,6 @@ fn fetch_parts(
         count = PageCount(1);
     }
     let fetch = cache::begin(&lazy.snapshot, first, count, wanted, 0, request.counters);
-    Resolution::Fetch(Awaited { fetch, state: FetchState::New, wanted })
+    let window = lazy.window;
+    Resolution::Fetch(Awaited { fetch, state: FetchState::New, wanted, window })
 }

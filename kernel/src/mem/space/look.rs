@@ -16,13 +16,12 @@ use super::{
     resolution::{Attempt, Awaited, Coverage, PageRequest, Resolution, SnapshotPage, SwappedPage},
 };
 use crate::mem::{
-    Backing, Claim, Frame, OutOfMemory, Page, PageRange, Prot, Region, SharedMemory, Snapshot,
+    Backing, Claim, Frame, OutOfMemory, Page, PageRange, Prot, Region, SharedMemory,
     page_table::{EntryFlags, PageTable},
     shared::Found,
     stores::Store,
 };
 use alloc::sync::Arc;
-use foundation::SnapshotOffset;
 
 impl SpaceState {
     /// Tries to make a page usable without waiting. `held` is the fetch that was waited for last.
@@ -60,11 +59,10 @@ impl SpaceState {
             return Ok(Resolution::Done);
         }
         region.touched = true;
-        if let Backing::Snapshot { snapshot, offset } = &region.backing
+        if matches!(region.backing, Backing::Snapshot { .. })
             && !request.overwrites()
+            && let Some(lazy) = snapshot_page(&self.table, region, range, request, held)
         {
-            let source = (snapshot, *offset);
-            let lazy = snapshot_page(&self.table, region, range, source, request, held);
             return self.look_backed(&lazy, request, held);
         }
         if let Backing::Shared { memory, first } = &region.backing {
@@ -179,33 +177,46 @@ fn unbacked_frame(
     }
 }
 
-/// The requested page of a region whose bytes come from a snapshot, from an offset on. Not inlined:
-/// other faults would pay for its registers.
+/// The requested page of a region whose bytes come from a snapshot, from an offset on. If it was
+/// waited for, the region learns what the fetch brought. Not inlined: other faults would pay for
+/// its registers.
 #[inline(never)]
 fn snapshot_page(
     table: &PageTable,
-    region: &Region,
+    region: &mut Region,
     range: PageRange,
-    (snapshot, first): (&Arc<Snapshot>, SnapshotOffset),
     request: &PageRequest<'_>,
     held: Option<&Awaited>,
-) -> SnapshotPage {
+) -> Option<SnapshotPage> {
+    let Backing::Snapshot { snapshot, offset } = &region.backing else { return None };
     let page = request.page;
     // Where a fetch of several pages failed, this page alone may still be available (F5).
-    let window = if held.is_some_and(Awaited::is_without_frames) {
+    let window = if let Some(held) = held
+        && held.is_without_frames()
+    {
         PageRange::single(page)
+    } else if let Some(window) = held.map(|held| held.window)
+        && window.contains(page)
+        && window.intersect(range) == window
+    {
+        // That of the attempt before, unless the region is another one.
+        window
     } else if request.stores() {
         region.habit.window_for_store(page, range, || table.used_around(page))
     } else {
         region.habit.window(page, range, || table.used_around(page))
     };
     debug_assert!(window.contains(page));
-    SnapshotPage {
+    let lazy = SnapshotPage {
         page,
         region: range,
         snapshot: snapshot.clone(),
-        first,
+        first: *offset,
         flags: base_flags(region.prot),
         window,
+    };
+    if let Some(held) = held.filter(|held| lazy.is_of(held) && !held.is_without_frames()) {
+        region.habit.note(held.end(page), window.pages(), held.fetch.pages);
     }
+    Some(lazy)
 }

@@ -69,6 +69,8 @@ pub(super) struct Awaited {
     pub state: FetchState,
     /// Position in the snapshot of the page that faulted.
     pub wanted: SnapshotOffset,
+    /// The window of that page's fault.
+    pub window: PageRange,
 }
 
 impl Awaited {
@@ -121,8 +123,8 @@ impl SnapshotPage {
 
     /// Waits for a fetch that another thread has begun.
     pub fn join(&self, fetch: Arc<Fetch>) -> Resolution {
-        let wanted = self.wanted();
-        Resolution::Fetch(Awaited { fetch, state: FetchState::UnderWay, wanted })
+        let (wanted, window) = (self.wanted(), self.window);
+        Resolution::Fetch(Awaited { fetch, state: FetchState::UnderWay, wanted, window })
     }
 }
 

@@ -175,16 +175,18 @@ impl Node {
         height: u32,
         look: &mut impl FnMut(u64, &'a Page),
     ) {
-        for index in met(range, base, height) {
-            let first = base + index as u64 * span(height - 1);
-            match &self.children {
-                Children::Pages(pages) => {
-                    if let Some(Some(page)) = pages.get(index) {
-                        look(first, page);
-                    }
-                }
-                Children::Nodes(nodes) => {
-                    if let Some(Some(node)) = nodes.get(index) {
+        let children = met(range, base, height);
+        let each = span(height - 1);
+        let first = base + children.start as u64 * each;
+        match &self.children {
+            Children::Pages(pages) => {
+                let pages = pages.get(children).unwrap_or_default().iter().zip(first..);
+                pages.for_each(|(page, index)| page.iter().for_each(|page| look(index, page)));
+            }
+            Children::Nodes(nodes) => {
+                let nodes = nodes.get(children).unwrap_or_default().iter();
+                for (node, first) in nodes.zip((first..).step_by(each as usize)) {
+                    if let Some(node) = node {
                         node.for_each(range, first, height - 1, look);
                     }
                 }

@@ -141,13 +141,14 @@ impl RescueMap {
 
     /// The reservation with a further snapshot.
     fn reserved_with(&self, pages: &Range<u64>, holes: &Holes) -> PageCount {
-        let alone = self.reserved.saturating_add(holes.data_pages_at_most(pages.clone()));
+        let own = holes.data_pages_at_most(pages.clone());
+        let alone = self.reserved.saturating_add(own);
         if self.is_empty() {
             return alone;
         }
         let hull = self.coverage.hull();
         let all = hull.start.min(pages.start)..hull.end.max(pages.end);
-        alone.min(holes.data_pages_at_most(all))
+        if all == *pages { own } else { alone.min(holes.data_pages_at_most(all)) }
     }
 
     /// Number of pages that a snapshot of a range would add to those that are reserved.

@@ -70,9 +70,10 @@ bitflags::bitflags! {
         const SPARSE = 1 << 6;
         /// The server's files change by requests of this session only, which are carried out one
         /// after the other in the order of arrival. So what a reply reports, attributes and names
-        /// included, stays true until the client itself requests a change. Reading a file or
-        /// taking a snapshot changes its access time at most; a page-in, a close or a request for
-        /// attributes, figures or holes changes nothing. Other sessions may read.
+        /// included, stays true until the client itself requests a change. Reading a file, a
+        /// directory or a link, or taking a snapshot, changes its access time at most, and a sync
+        /// that file's attributes; an open that neither creates nor truncates, a page-in, a close
+        /// or a request for attributes, figures or holes changes nothing. Other sessions may read.
         const SOLE = 1 << 7;
         /// Of a server: [`ReadAt`](crate::ReadAt) is supported in a direct session. Of a wrapper:
         /// ids and versions of its files are those of its base, which supports that.

@@ -1,8 +1,8 @@
 //! Kept files: the contents of small programs, from one exec to the next.
 //!
 //! Owns frames, by the file whose contents they are. Does not know when a file changes: who keeps
-//! one ([`mount`](crate::mount)) forgets it before the file changes, and asks for it at no other
-//! time. Contents can be read again, so all are dropped by `drop_caches`, and first of all where
+//! one ([`mount`](crate::mount)) forgets it before a change of the file is answered for, and asks for
+//! it at no other time. Contents can be read again, so all are dropped by `drop_caches`, and first of all where
 //! frames run out.
 //!
 //! Lock: `KEPT`, inside those of mounts. Nothing is called while it is held but the allocators.
@@ -108,7 +108,7 @@ pub fn keep(place: Place, file: &KeptFile) -> Result<(), OutOfMemory> {
     Ok(())
 }
 
-/// Drops the contents of a file that is about to change; of all files of the mount without `file`.
+/// Drops the contents of a file that changes; of all files of the mount without `file`.
 pub fn forget(mount: u64, file: Option<u64>) {
     let is_stale =
         |place: &Place| place.mount == mount && file.is_none_or(|file| place.file == file);

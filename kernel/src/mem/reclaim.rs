@@ -298,7 +298,8 @@ pub(super) fn drop_clean(pages: PageCount) -> bool {
     is_there()
 }
 
-/// Ends a process and waits for that. Returns whether there was one.
+/// Ends a process and waits for that, unless another's end has left frames. Returns whether the
+/// caller can try again.
 type LastResort = fn() -> Result<bool, Interrupted>;
 
 static LAST_RESORT: Once<LastResort> = Once::new();

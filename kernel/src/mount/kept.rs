@@ -1,11 +1,9 @@
 //! What is kept of the files of small programs: all their bytes, as long as they do not change.
 //!
 //! As for read-ahead, the server has declared that its files change only by this kernel's requests,
-//! and each of these is announced first ([`ReadAhead::begin_change`]). Reading the bytes updates
+//! and each of these is announced to [`read_ahead`](super::read_ahead). Reading the bytes updates
 //! the access time (X6); the programs that are started from what is kept would not update it again
 //! within a day.
-//!
-//! [`ReadAhead::begin_change`]: super::read_ahead::ReadAhead::begin_change
 
 use foundation::{ByteCount, Errno};
 

@@ -32,7 +32,7 @@ impl Receiver for Incoming {
     }
 
     fn pages(&self, header: &[u8], lent: LentPages<'_>) -> bool {
-        let session = header.first_chunk().and_then(|header| Some((header, self.0.upgrade()?)));
+        let session = header.try_into().ok().and_then(|header| Some((header, self.0.upgrade()?)));
         session.is_some_and(|(header, session)| session.pages(header, lent))
     }
 

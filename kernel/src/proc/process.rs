@@ -27,8 +27,8 @@ pub enum File {
     Maps,
     /// The same text as `/proc/mounts`.
     Mounts,
-    /// `oom_score_adj`: thousandths of memory by which it seems to hold more, or less, when a
-    /// process has to be ended.
+    /// `oom_score_adj`: thousandths of memory and swap by which it seems to hold more, or less, when
+    /// a process has to be ended.
     ScoreAdjustment,
     /// One line of numbers, for ps.
     Stat,

@@ -63,13 +63,14 @@ pub trait Scheduler: Sync {
     fn linked(&self, thread: ThreadId) -> Option<ThreadId>;
     /// Whether the running thread has a signal pending that ends such a wait.
     fn interrupted(&self, by: Interrupt) -> bool;
-    /// The share at whose expense the running thread works. From now on it works at its own.
+    /// The share that pays with the running thread's own for its work. From now on that one pays
+    /// alone.
     fn pass_turn(&self) -> Option<Turn> {
         None
     }
-    /// The running thread no longer works at the expense of another share.
+    /// The running thread's own share pays alone again.
     fn return_turn(&self) {}
-    /// Makes the running thread work at the expense of this share.
+    /// Makes this share pay with the running thread's own.
     fn take_turn(&self, _turn: Turn) {}
 }
 

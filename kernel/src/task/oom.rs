@@ -141,7 +141,8 @@ fn charge(process: &Process, space: &Space) -> usize {
 /// What is added to a process's charge, in bytes. Nobody is exempt: if the last process that could
 /// be ended were, the machine would have to stop.
 fn adjustment(process: &Process) -> i64 {
-    let memory = mem::frame::stats().total * PAGE_BYTES;
+    // A charge can be of pages in memory and of pages in the swap file.
+    let memory = (mem::frame::stats().total + mem::swap::stats().0) * PAGE_BYTES;
     memory as i64 / i64::from(MOST_ADJUSTED) * i64::from(process.account.limits.adjustment())
 }
 

@@ -181,13 +181,14 @@ pub(super) fn innermost<'m, 'p>(
     innermost
 }
 
-/// The part of a canonical path below another one, without the slash between them.
+/// The part of a path below a canonical one, without the slash between them. What remains of a path
+/// that is not canonical is not either: of `//a` it is `/a`.
 fn path_within<'p>(directory: &[u8], path: &'p [u8]) -> Option<&'p [u8]> {
     let rest = path.strip_prefix(directory)?;
     match rest {
         [] => Some(rest),
-        [b'/', names @ ..] => Some(names),
         _ if directory == b"/" => Some(rest),
+        [b'/', names @ ..] => Some(names),
         _ => None,
     }
 }

@@ -55,7 +55,7 @@ pub(in crate::file) struct Queued {
     pub(in crate::file) message: Message,
     /// `None` for the kernel's own, which are limited by its requests in flight.
     payer: Option<Arc<Account>>,
-    /// The share at whose expense a server that receives it works.
+    /// The share that pays with that of a server that receives it.
     turn: Option<Turn>,
 }
 

@@ -128,6 +128,10 @@ fn x10_names_show_at_once() -> Outcome {
     is_absent(&moved)?;
     is_at(path, own)?;
 
+    if lazy::present() {
+        a_mount_covers_what_is_known()?;
+    }
+
     // Through a directory that is moved, and a link that leads to another place.
     let [front, back, link] =
         ["front", "back", "link"].map(|name| format!("{}/{name}", directory()));
@@ -175,6 +179,24 @@ fn x10_names_show_at_once() -> Outcome {
     }
     sys::chdir(b"/").named("chdir")?;
     is_absent("named")
+}
+
+/// A mount covers what is known of a directory and of names in it, however a path is written.
+fn a_mount_covers_what_is_known() -> Outcome {
+    let place = format!("{}/place", directory());
+    let twice = format!("/{place}");
+    sys::mkdir(place.as_bytes(), 0o755).named("mkdir")?;
+    let covered = look(&twice)?[0];
+    is_absent(&format!("{place}/null"))?;
+    sys::mount(b"none", place.as_bytes(), b"devtmpfs", 0, b"").named("mount")?;
+    for path in [&place, &twice] {
+        check!(look(path)?[0] != covered, "{path} is what the mount covers");
+        look(&format!("{path}/null"))?;
+    }
+    let target = format!("{place}\0");
+    os::raw(abi::__NR_umount2, &[target.as_ptr() as usize, 0]).named("umount")?;
+    check_eq!(look(&twice)?[0], covered, "the directory after the mount");
+    sys::rmdir(place.as_bytes()).named("rmdir")
 }
 
 /// While nothing changes, attributes need no message, nor does a name that is absent.

@@ -117,10 +117,10 @@ fn q4_oom_score_adj_moves_a_process_in_the_order() -> Outcome {
     let (ready, go) = (Gate::new()?, Gate::new()?);
     let spared = Child::start("spared", || {
         lazy::write_text(OWN, "-1000")?;
-        holder(memory()? / 2, &ready, &go)()
+        holder(memory()? / 5 * 2, &ready, &go)()
     })?;
     ready.pass()?;
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
         let ended = Child::start("ended", holder(memory()? / 4, &ready, &go))?;
         ready.pass()?;
         // With `spared`, more than all memory. At any time less than `ended` until that has ended.
@@ -130,7 +130,7 @@ fn q4_oom_score_adj_moves_a_process_in_the_order() -> Outcome {
             Ok(())
         })?;
         third.join()?;
-        check_eq!(ended.status()?.signal(), Some(abi::SIGKILL as i32), "signal of the other one");
+        check_eq!(ended.status()?.signal(), Some(abi::SIGKILL as i32), "signal, in round {round}");
     }
     go.open()?;
     spared.join()?;

@@ -40,6 +40,8 @@ impl Storm {
     /// Starts all processes. The storm lasts for `duration` ticks of the time-stamp counter.
     pub fn new(plan: Plan, duration: u64, workers: u64) -> Outcome<Self> {
         let before = processes()?;
+        // This process among them, the shell and the witness inherit it.
+        before.iter().try_for_each(|(pid, _)| spare(*pid))?;
         let numbers = ok!(Numbers::new());
         let shell = Shell::start()?;
         let witness = child(|| {
@@ -47,9 +49,6 @@ impl Storm {
             let outcome = Witness::new(plan.seed, &numbers).and_then(Witness::run);
             outcome.inspect_err(|failure| eprintln!("{failure}")).map_or(WRONG, |()| 0)
         })?;
-        for pid in [shell.pid, witness] {
-            spare(pid)?;
-        }
         let workers = vec![0; workers as usize];
         let surroundings = ok!(Surroundings::new());
         Ok(Self {
@@ -106,6 +105,9 @@ impl Storm {
             }
             Ok(None) => {
                 self.shell.close();
+                if set_adjustment(b"self", b"0").is_err() {
+                    sys::exit(1);
+                }
                 sys::exit(self.plan.run(index, number, &self.numbers));
             }
             Err(_) => {}
@@ -154,14 +156,20 @@ impl Storm {
     }
 }
 
-/// Has all others ended before this process and its children where memory runs out: many small
-/// workers can leave it the largest.
+/// Has all workers ended before this process where memory runs out: many small ones can leave it the
+/// largest.
 fn spare(pid: i32) -> Outcome {
-    let path = format!("/proc/{pid}/oom_score_adj");
-    let file = ok!(sys::open(path.as_bytes(), abi::O_WRONLY, 0));
-    ok!(sys::write_all(file, b"-500"));
-    ok!(sys::close(file));
+    ok!(set_adjustment(format!("{pid}").as_bytes(), b"-500"));
     Ok(())
+}
+
+/// Sets the `oom_score_adj` of a process.
+fn set_adjustment(process: &[u8], text: &[u8]) -> Result<()> {
+    let path = [b"/proc/", process, b"/oom_score_adj"].concat();
+    let file = sys::open(&path, abi::O_WRONLY, 0)?;
+    let written = sys::write_all(file, text);
+    sys::close(file)?;
+    written
 }
 
 /// All processes, with their names.

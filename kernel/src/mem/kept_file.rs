@@ -1,9 +1,8 @@
 //! Kept files: the contents of small programs, from one exec to the next.
 //!
 //! Owns frames, by the file whose contents they are. Does not know when a file changes: who keeps
-//! one ([`mount`](crate::mount)) forgets it before a change of the file is answered for, and asks for
-//! it at no other time. Contents can be read again, so all are dropped by `drop_caches`, and first of all where
-//! frames run out.
+//! one ([`mount`](crate::mount)) forgets it before the call that changes the file returns. Contents
+//! can be read again, so all are dropped by `drop_caches`, and first of all where frames run out.
 //!
 //! Lock: `KEPT`, inside those of mounts. Nothing is called while it is held but the allocators.
 #![forbid(unsafe_code)]

@@ -124,8 +124,8 @@ impl Limits {
         Self { soft: copy(&self.soft), hard: copy(&self.hard), adjustment }
     }
 
-    /// `oom_score_adj`: thousandths of memory and swap that are added to what the process holds when
-    /// one has to be ended.
+    /// `oom_score_adj`: thousandths of memory and swap, added to what the process holds where one
+    /// has to be ended.
     pub fn adjustment(&self) -> i16 {
         self.adjustment.load(Ordering::Relaxed)
     }

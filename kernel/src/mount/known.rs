@@ -18,7 +18,8 @@
 //! and closes are not. Nothing here is part of the server's promises to other clients: with another
 //! one, it would not be the only one.
 //!
-//! Lock: that of the session's table of requests. What is kept here is allocated when a mount begins.
+//! Lock: that of the session's table of requests. The table of answers is allocated when a mount
+//! begins.
 
 use alloc::vec::Vec;
 

@@ -27,7 +27,7 @@ pub enum File {
     Maps,
     /// The same text as `/proc/mounts`.
     Mounts,
-    /// `oom_score_adj`: thousandths of memory and swap by which it seems to hold more, or less, when
+    /// `oom_score_adj`: thousandths of memory and swap by which it seems to hold more, or less, if
     /// a process has to be ended.
     ScoreAdjustment,
     /// One line of numbers, for ps.

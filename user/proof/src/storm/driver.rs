@@ -156,8 +156,8 @@ impl Storm {
     }
 }
 
-/// Has all workers ended before this process where memory runs out: many small ones can leave it the
-/// largest.
+/// Has all workers ended before this process where memory runs out: many small ones can leave it
+/// the largest.
 fn spare(pid: i32) -> Outcome {
     ok!(set_adjustment(format!("{pid}").as_bytes(), b"-500"));
     Ok(())

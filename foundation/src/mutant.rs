@@ -30,6 +30,8 @@ mutants! {
     FreeMessages = "free-messages",
     /// F4: a message that was handed to a receiver is lost where a signal ends the wait.
     DropHanded = "drop-handed",
+    /// F4: a message is handed to a receiver that was killed.
+    HandToKilled = "hand-to-killed",
     /// C11: a message is handed to a receiver before those in the queue.
     Overtake = "overtake",
     /// X5: a late reply is taken for that of a later request at the same place.

@@ -81,3 +81,9 @@ pub(super) fn drop_handed() -> bool {
 pub(super) fn overtake() -> bool {
     active(Mutant::Overtake)
 }
+
+/// F4: a message is handed to a thread that was killed.
+#[inline(always)]
+pub(super) fn hand_to_killed() -> bool {
+    active(Mutant::HandToKilled)
+}

@@ -3,7 +3,8 @@
 //! Writes of at most [`PIPE_BUF`] bytes are atomic. Bytes leave the queue only after they were
 //! copied to the reader's memory (F4): the destination is faulted in first, then bytes are copied
 //! under the lock with faults disabled, and only those that were copied are removed. A thread that
-//! waits for bytes says where it wants them ([`Waiter`]), and the next writer copies a few there.
+//! waits for bytes says where it wants them ([`Waiter`]), and the next writer copies a few there. A
+//! thread that was killed takes none.
 //!
 //! Memory: the queue grows with its contents, up to its capacity. Whoever makes it grow pays for
 //! all of it. All capacities together are limited ([`MAX_ALL`]); new pipes beyond that are small.
@@ -13,7 +14,7 @@
 use super::{Io, Notifier, Ready, UserBuffers, mutants};
 use crate::mem::account::{Account, Charge, Kind};
 use crate::mem::{Space, UserSlice, fallible};
-use crate::sync::{Mutex, rank};
+use crate::sync::{self, Mutex, rank};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -37,9 +38,24 @@ static ALL: AtomicUsize = AtomicUsize::new(0);
 
 /// A thread that waits for bytes, where it wants them, and how many were copied there.
 struct Waiter {
+    /// [`sync::interruptions`] when it began.
+    since: u64,
     space: Arc<Space>,
     to: UserSlice,
     handed: usize,
+}
+
+impl Waiter {
+    /// The running thread.
+    fn new(space: &Arc<Space>, to: UserSlice) -> Self {
+        Self { since: sync::interruptions(), space: space.clone(), to, handed: 0 }
+    }
+
+    /// Whether bytes can be handed to it. None are after a signal to any thread: if that has ended
+    /// this wait, they would be lost.
+    fn is_free(&self) -> bool {
+        self.handed == 0 && (self.since == sync::interruptions() || mutants::hand_to_killed())
+    }
 }
 
 pub(super) struct State {
@@ -69,8 +85,7 @@ impl State {
     /// copied without waiting.
     fn hand_over(&mut self, bytes: &[u8]) -> bool {
         let is_next = self.bytes.is_empty() || mutants::overtake();
-        let Some(waiter) = self.waiter.as_mut().filter(|waiter| waiter.handed == 0 && is_next)
-        else {
+        let Some(waiter) = self.waiter.as_mut().filter(|waiter| is_next && waiter.is_free()) else {
             return false;
         };
         if bytes.len() <= waiter.to.len() && waiter.space.copy_out_mapped(waiter.to, bytes) {
@@ -264,7 +279,7 @@ impl Ring {
 
     /// Waits until there are bytes, and moves them.
     fn wait_to_move(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<Moved, Errno> {
-        let mut waits = false;
+        let (mut waits, mut looked) = (false, false);
         let mut look = || {
             let mut state = self.state.lock();
             if waits && state.waiter.as_ref().is_some_and(|waiter| waiter.handed > 0) {
@@ -273,6 +288,10 @@ impl Ring {
                 to.skip(ByteCount::of_len(count));
                 return Some(Moved::Handed(count));
             }
+            if looked && sync::is_killed() {
+                return None;
+            }
+            looked = true;
             let moved = state.move_out(io, to);
             if moved.is_some() {
                 if waits {
@@ -282,7 +301,7 @@ impl Ring {
                 && state.waiter.is_none()
                 && let Some(place) = to.front()
             {
-                state.waiter = Some(Waiter { space: io.space.clone(), to: place, handed: 0 });
+                state.waiter = Some(Waiter::new(io.space, place));
                 waits = true;
             }
             moved
@@ -296,7 +315,13 @@ impl Ring {
     /// As [`read`](Self::read) begins to wait.
     #[cfg(test)]
     pub(super) fn begin_wait(&self, space: &Arc<Space>, to: UserSlice) {
-        self.state.lock().waiter = Some(Waiter { space: space.clone(), to, handed: 0 });
+        self.state.lock().waiter = Some(Waiter::new(space, to));
+    }
+
+    /// Whether a thread waits that said where it wants the bytes.
+    #[cfg(test)]
+    pub(super) fn is_awaited(&self) -> bool {
+        self.state.lock().waiter.is_some()
     }
 
     /// A signal has ended the wait: what was handed over before it came is read.

@@ -22,6 +22,7 @@ mod wait;
 pub use check::{
     assert_holds_nothing, assert_may_await_server, assert_may_wait, each_held, spin_lock_held,
 };
+use core::sync::atomic::{AtomicU64, Ordering};
 use foundation::Errno;
 pub use mutex::{Mutex, MutexGuard};
 pub use share::{LEVELLED, NICENESS, Share, Turn};
@@ -84,6 +85,27 @@ pub fn register(scheduler: &'static dyn Scheduler) {
 /// The running thread; `None` before the first one runs.
 pub fn try_current() -> Option<ThreadId> {
     SCHEDULER.get()?.try_current()
+}
+
+/// How often some thread was noticed: it was killed, or sent a signal, and its wait may end.
+static INTERRUPTIONS: AtomicU64 = AtomicU64::new(0);
+
+/// As long as this number stays the same, no signal has ended a wait. Whoever does something for a
+/// thread that waits, which would be lost if that thread did not look for it, compares.
+#[inline]
+pub fn interruptions() -> u64 {
+    INTERRUPTIONS.load(Ordering::Acquire)
+}
+
+/// To be called before a thread is killed or is sent a signal.
+#[inline]
+pub fn note_interruption() {
+    INTERRUPTIONS.fetch_add(1, Ordering::AcqRel);
+}
+
+/// Whether the running thread was killed: what it took now would be lost.
+pub fn is_killed() -> bool {
+    SCHEDULER.get().is_some_and(|scheduler| scheduler.interrupted(Interrupt::Killable))
 }
 
 /// The wait was ended by a signal.

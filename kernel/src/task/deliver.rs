@@ -36,7 +36,7 @@ pub fn before_user(restart: Option<Restart>) {
         thread.clear_notice();
         if thread.is_ending() {
             // No wait on the way out lasts (`scheduler`, `interrupted`).
-            thread.notice();
+            thread.remind();
             exit::end_thread(thread);
         }
         if thread.process.is_stopped() {
@@ -45,12 +45,12 @@ pub fn before_user(restart: Option<Restart>) {
                 .process
                 .queue
                 .wait(Interrupt::Killable, || (!thread.process.is_stopped()).then_some(()));
-            thread.notice();
+            thread.remind();
             continue;
         }
         match take_signal(&thread) {
             Some(info) => {
-                thread.notice();
+                thread.remind();
                 deliver(&thread, info, &mut restart);
             }
             None => end_delivery(&thread, &mut restart),

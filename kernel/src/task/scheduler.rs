@@ -230,7 +230,7 @@ pub(super) fn interrupt(now_ns: u64) {
     }
     if clock::deadline(Alarm::CpuTime) <= now_ns {
         clock::set_alarm(Alarm::CpuTime, NEVER);
-        current_thread().notice();
+        current_thread().remind();
     }
 }
 
@@ -238,7 +238,7 @@ pub(super) fn interrupt(now_ns: u64) {
 /// or where a long operation gives way.
 fn end_slice() {
     SLICE_OVER.store(true, Ordering::Relaxed);
-    borrow_current().notice();
+    borrow_current().remind();
 }
 
 /// Adds the CPU time since the last call to that of the running thread.

@@ -109,6 +109,7 @@ pub fn yield_now() {
 
 /// Marks an actor as killed, which ends its waits, or as alive.
 pub fn set_killed(actor: usize, killed: bool) {
+    kernel::sync::note_interruption();
     SEATS.with_borrow_mut(|seats| seats[actor].killed = killed);
     if killed {
         Turns.wake(ThreadId(actor as u64));

@@ -2,7 +2,7 @@
 //!
 //! A thread that waits for a message says where it wants it ([`Place`]). The next sender then
 //! copies a small message there and wakes the thread: it is in no queue, and nobody allocates for
-//! it. Every other message is queued.
+//! it. Every other message is queued. A thread that was killed takes none.
 
 use super::Message;
 use super::message::MAX_COST;
@@ -80,9 +80,24 @@ pub(in crate::file) type Place<'a> = (&'a Arc<Space>, UserSlice);
 
 /// A thread that waits for a message, and what was handed to it.
 struct Waiter {
+    /// [`sync::interruptions`] when it began.
+    since: u64,
     space: Arc<Space>,
     to: UserSlice,
     handed: Option<Handed>,
+}
+
+impl Waiter {
+    /// The running thread.
+    fn new((space, to): Place<'_>) -> Self {
+        Self { since: sync::interruptions(), space: space.clone(), to, handed: None }
+    }
+
+    /// Whether a message can be handed to it. None is after a signal to any thread: if that has
+    /// ended this wait, the message would be lost.
+    fn is_free(&self) -> bool {
+        self.handed.is_none() && (self.since == sync::interruptions() || mutants::hand_to_killed())
+    }
 }
 
 /// A message that is in its receiver's memory.
@@ -292,7 +307,7 @@ impl Channel {
             return false;
         };
         let length = first.len() + rest.iter().map(|part| part.len()).sum::<usize>();
-        if waiter.handed.is_some() || length == 0 || length > waiter.to.len() {
+        if length == 0 || length > waiter.to.len() || !waiter.is_free() {
             return false;
         }
         let mut to = waiter.to;
@@ -330,22 +345,26 @@ impl Channel {
         if nonblocking {
             return self.state.lock().next().map(arrived).ok_or(Errno::EAGAIN);
         }
-        let mut waits = false;
+        let (mut waits, mut looked) = (false, false);
         let mut look = || {
             let mut state = self.state.lock();
             if waits && state.waiter.as_ref().is_some_and(|waiter| waiter.handed.is_some()) {
                 return state.leave().map(handed);
             }
+            if looked && sync::is_killed() {
+                return None;
+            }
+            looked = true;
             let next = state.next();
             if next.is_some() {
                 if waits {
                     state.leave();
                 }
             } else if !waits
-                && let Some((space, to)) = place
+                && let Some(place) = place
                 && state.waiter.is_none()
             {
-                state.waiter = Some(Waiter { space: space.clone(), to, handed: None });
+                state.waiter = Some(Waiter::new(place));
                 waits = true;
             }
             next.map(arrived)
@@ -364,8 +383,8 @@ impl Channel {
 
     /// As [`receive`](Self::receive) begins to wait.
     #[cfg(test)]
-    pub(in crate::file) fn begin_wait(&self, (space, to): Place<'_>) {
-        self.state.lock().waiter = Some(Waiter { space: space.clone(), to, handed: None });
+    pub(in crate::file) fn begin_wait(&self, place: Place<'_>) {
+        self.state.lock().waiter = Some(Waiter::new(place));
     }
 
     /// A message that was taken need not be put back.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::file::pipe::pipe;
 use crate::file::ring::{CAPACITY, Moved, PIPE_BUF, Ring};
+use crate::mem::host;
 use foundation::mutant::{Mutant, choose};
 
 #[test]
@@ -145,16 +146,60 @@ fn hands_over_in_order() -> bool {
 
 #[test]
 fn f4_bytes_that_were_handed_over_are_read() {
-    let _alone = crate::mem::host::exclusive();
+    let _alone = host::exclusive();
     assert!(hands_over_in_order());
+}
+
+/// F4: what is written after a signal to one that waits is in the queue.
+fn hands_nothing_to_the_killed() -> bool {
+    let process = Process::with_memory();
+    let ring = Ring::new();
+    let to = UserSlice::new(UserAddr(BASE), ByteCount(8)).unwrap();
+    process.filled(0, &[0; 8]);
+    ring.begin_wait(&process.space, to);
+    host::kill(Some(host::current()));
+    ring.write(&process.io(), &mut UserBuffers::kernel_bytes(b"one".to_vec())).unwrap();
+    host::kill(None);
+    ring.len() == 3 && ring.end_wait(&mut UserBuffers::one(to)) == Err(Errno::EINTR)
+}
+
+#[test]
+fn f4_bytes_are_not_handed_to_the_killed() {
+    let _alone = host::exclusive();
+    assert!(hands_nothing_to_the_killed());
+}
+
+/// F4: a thread that was killed while it waited leaves bytes that came later.
+#[test]
+fn f4_bytes_are_not_read_by_the_killed() {
+    let _alone = host::exclusive();
+    let process = Process::with_memory();
+    let ring = Ring::new();
+    let (me, its) = std::sync::mpsc::channel();
+    let (waiting, space) = (ring.clone(), process.space.clone());
+    let reader = std::thread::spawn(move || {
+        me.send(host::current()).unwrap();
+        let io = Io { space: &space, caller: None, nonblocking: false };
+        let to = UserSlice::new(UserAddr(BASE), ByteCount(8)).unwrap();
+        waiting.read(&io, &mut UserBuffers::one(to))
+    });
+    let reader_id = its.recv().unwrap();
+    while !ring.is_awaited() {
+        std::thread::yield_now();
+    }
+    host::kill(Some(reader_id));
+    ring.write(&process.io(), &mut UserBuffers::kernel_bytes(b"one".to_vec())).unwrap();
+    assert_eq!(reader.join().unwrap(), Err(Errno::EINTR));
+    host::kill(None);
+    assert_eq!(ring.len(), 3);
 }
 
 #[test]
 fn mutants_of_hand_over_are_noticed() {
-    let _alone = crate::mem::host::exclusive();
-    for wrong in [Mutant::DropHanded, Mutant::Overtake] {
+    let _alone = host::exclusive();
+    for wrong in [Mutant::DropHanded, Mutant::Overtake, Mutant::HandToKilled] {
         choose(Some(wrong));
-        let is_right = hands_over_in_order();
+        let is_right = hands_over_in_order() && hands_nothing_to_the_killed();
         choose(None);
         assert!(!is_right, "{wrong:?}");
     }

@@ -100,6 +100,7 @@ fn queue(channel: &Channel, bytes: &[u8]) {
 
 #[test]
 fn a_thread_that_waits_gets_a_small_message_where_it_wants_it() {
+    let _alone = crate::mem::host::exclusive();
     let process = Process::with_memory();
     let (channel, to) = (Arc::new(Channel::default()), place(&process, 3));
     let space = process.space.clone();
@@ -114,6 +115,7 @@ fn a_thread_that_waits_gets_a_small_message_where_it_wants_it() {
 
 #[test]
 fn what_cannot_be_handed_over_is_queued() {
+    let _alone = crate::mem::host::exclusive();
     let process = Process::with_memory();
     let channel = Channel::default();
     let to = place(&process, 3);
@@ -152,12 +154,29 @@ fn f4_a_message_that_was_handed_over_is_received() {
     assert!(hands_over_in_order());
 }
 
+/// F4: no message is handed over after a signal to one that waits.
+fn hands_nothing_to_the_killed() -> bool {
+    let process = Process::with_memory();
+    let channel = Channel::default();
+    channel.begin_wait((&process.space, place(&process, 3)));
+    crate::mem::host::kill(Some(crate::mem::host::current()));
+    let handed = channel.hand_over(b"one", &[]);
+    crate::mem::host::kill(None);
+    !handed && channel.end_wait().is_err()
+}
+
+#[test]
+fn f4_a_message_is_not_handed_to_the_killed() {
+    let _alone = crate::mem::host::exclusive();
+    assert!(hands_nothing_to_the_killed());
+}
+
 #[test]
 fn mutants_of_hand_over_are_noticed() {
     let _alone = crate::mem::host::exclusive();
-    for wrong in [Mutant::DropHanded, Mutant::Overtake] {
+    for wrong in [Mutant::DropHanded, Mutant::Overtake, Mutant::HandToKilled] {
         choose(Some(wrong));
-        let is_right = hands_over_in_order();
+        let is_right = hands_over_in_order() && hands_nothing_to_the_killed();
         choose(None);
         assert!(!is_right, "{wrong:?}");
     }

@@ -122,6 +122,7 @@ thread_local! {
 
 /// Marks one thread as killed, so that its waits end, or none.
 pub fn kill(thread: Option<ThreadId>) {
+    sync::note_interruption();
     let mut killed = HOST.killed.lock().unwrap_or_else(PoisonError::into_inner);
     killed.clear();
     killed.extend(thread.map(|thread| thread.0));

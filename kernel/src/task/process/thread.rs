@@ -8,7 +8,7 @@ use crate::arch::{self, Cause, Cycles, Registers, usage};
 use crate::mem::account::{Charge, Kind};
 use crate::mem::kernel::{STACK_PAGES, Stack};
 use crate::mem::{Claim, Occupant, Space, UserAddr, fallible};
-use crate::sync::{Mutex, Share, ThreadId, Turn, rank};
+use crate::sync::{self, Mutex, Share, ThreadId, Turn, rank};
 use crate::task::WaitStatus;
 use crate::task::fair::Contender;
 use crate::task::signal::{Pending, SignalSet};
@@ -269,8 +269,14 @@ impl Thread {
     }
 
     /// Records that work may be due. The thread checks before it returns to user mode;
-    /// [`crate::task::scheduler::wake`] ends a wait.
+    /// [`crate::task::scheduler::wake`] ends a wait. Nothing more is handed to those that wait now.
     pub fn notice(&self) {
+        sync::note_interruption();
+        self.remind();
+    }
+
+    /// The same for the running thread, which does not wait.
+    pub(in crate::task) fn remind(&self) {
         self.notice.store(true, Ordering::Release);
     }
 

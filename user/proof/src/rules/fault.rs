@@ -7,8 +7,8 @@ use foundation::mutant::Mutant;
 use fsproto::{Op, Request};
 use proof::guest_test;
 use proof::kit::{
-    Buffer, Child, Content, File, Named, Outcome, PAGE, UNTOUCHED, ZEROS, pattern, read_lazily,
-    store, within,
+    Buffer, Child, Content, File, Named, Outcome, PAGE, UNTOUCHED, ZEROS, pattern, polled,
+    read_lazily, store, within,
 };
 use proof::lazy::{self, Meter};
 use proof::thread::Thread;
@@ -397,6 +397,51 @@ fn f4_nothing_consumed() -> Outcome {
     check_eq!(os::position(file.fd).named("lseek")?, 100, "the file's offset");
     for fd in [from, to] {
         sys::close(fd).named("close")?;
+    }
+    Ok(())
+}
+
+/// What is written after a reader was killed is for others, and a reader that catches a signal
+/// either reads it or leaves it.
+#[guest_test(mutants: &[Mutant::HandToKilled])]
+fn f4_nothing_for_the_killed() -> Outcome {
+    const STREAM: u32 = 1;
+    extern "C" fn catch(_: i32) {}
+    if !lazy::present() {
+        return Ok(());
+    }
+    sys::signal_handle(abi::SIGUSR1 as i32, catch, 0).named("sigaction")?;
+    for (what, pair) in [
+        ("pipe", sys::pipe(0)),
+        ("stream", sys::socketpair(STREAM)),
+        ("packets", os::socket_pair()),
+    ] {
+        let [from, to] = pair.named(what)?;
+        let reader = |signal: u32| {
+            let child = Child::start(what, || match sys::read(from, &mut [0; 8]) {
+                Ok(1) => sys::exit(1),
+                Err(Errno::EINTR) => sys::exit(0),
+                other => Err(format!("a read gives {other:?}")),
+            })?;
+            let status = format!("/proc/{}/status", child.pid);
+            while !lazy::read_text(&status)?.contains("S (sleeping)") {
+                sys::sched_yield().named("sched_yield")?;
+            }
+            sys::kill(child.pid, signal as i32).named("kill")?;
+            check_eq!(sys::write(to, b"x"), Ok(1), "{what}");
+            Ok(child)
+        };
+        let is_left = || polled(from, abi::POLLIN).map(|ready| ready == abi::POLLIN);
+        let killed = reader(abi::SIGKILL)?;
+        check_eq!(is_left(), Ok(true), "{what}: after the signal");
+        check_eq!(killed.status()?.signal(), Some(abi::SIGKILL as i32), "{what}");
+        check_eq!(is_left(), Ok(true), "{what}: after the reader's end");
+        check_eq!(sys::read(from, &mut [0; 8]), Ok(1), "{what}");
+        let caught = reader(abi::SIGUSR1)?.status()?;
+        check_eq!(caught.exit_code(), Some(i32::from(!is_left()?)), "{what}: read, or left");
+        for fd in [from, to] {
+            sys::close(fd).named("close")?;
+        }
     }
     Ok(())
 }

@@ -60,9 +60,32 @@ impl<'a> Witness<'a> {
             fill_page(page_of(&mut witness.private, page), PRIVATE, page);
         }
         for first in (0..FILE_PAGES).step_by(WRITTEN_PAGES) {
-            witness.write(first, WRITTEN_PAGES)?;
+            witness.make(first)?;
         }
         Ok(witness)
+    }
+
+    /// Appends the first version of some pages, however often that is refused: only from then on
+    /// does each page of the file have a version.
+    fn make(&mut self, first: usize) -> Outcome {
+        let version = self.next_version;
+        self.next_version += 1;
+        for page in 0..WRITTEN_PAGES {
+            fill_page(page_of(&mut self.source, page), version, first + page);
+        }
+        let mut done = 0;
+        for _ in 0..PATIENCE {
+            match sys::pwrite(self.file, &self.source[done..], at(first) + ByteCount(done as u64)) {
+                Ok(written) => done += written,
+                Err(error) => self.refused("making the file", error)?,
+            }
+            if done == self.source.len() {
+                self.current[first..first + WRITTEN_PAGES].fill(version);
+                self.numbers.count(Number::Versions);
+                return Ok(());
+            }
+        }
+        Err(format!("the witness could not make page {first}"))
     }
 
     /// Goes on until the storm has ended.

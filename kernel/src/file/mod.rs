@@ -38,6 +38,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 pub mod tty;
+mod waiter;
 
 pub use buffers::UserBuffers;
 pub use caller::IoCaller;

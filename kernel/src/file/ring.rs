@@ -2,18 +2,18 @@
 //!
 //! Writes of at most [`PIPE_BUF`] bytes are atomic. Bytes leave the queue only after they were
 //! copied to the reader's memory (F4): the destination is faulted in first, then bytes are copied
-//! under the lock with faults disabled, and only those that were copied are removed. A thread that
-//! waits for bytes says where it wants them ([`Waiter`]), and the next writer copies a few there. A
-//! thread that was killed takes none.
+//! under the lock with faults disabled, and only those that were copied are removed. A few bytes are
+//! handed to a thread that [waits](super::waiter). A thread that was killed takes none.
 //!
 //! Memory: the queue grows with its contents, up to its capacity. Whoever makes it grow pays for
 //! all of it. All capacities together are limited ([`MAX_ALL`]); new pipes beyond that are small.
 //!
 //! Lock: `Ring::state`, never held while faulting, waiting or waking.
 
+use super::waiter::Waiting;
 use super::{Io, Notifier, Ready, UserBuffers, mutants};
 use crate::mem::account::{Account, Charge, Kind};
-use crate::mem::{Space, UserSlice, fallible};
+use crate::mem::fallible;
 use crate::sync::{self, Mutex, rank};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -36,32 +36,10 @@ const TINY: usize = 32;
 /// Bytes of the capacities of all pipes.
 static ALL: AtomicUsize = AtomicUsize::new(0);
 
-/// A thread that waits for bytes, where it wants them, and how many were copied there.
-struct Waiter {
-    /// [`sync::interruptions`] when it began.
-    since: u64,
-    space: Arc<Space>,
-    to: UserSlice,
-    handed: usize,
-}
-
-impl Waiter {
-    /// The running thread.
-    fn new(space: &Arc<Space>, to: UserSlice) -> Self {
-        Self { since: sync::interruptions(), space: space.clone(), to, handed: 0 }
-    }
-
-    /// Whether bytes can be handed to it. None are after a signal to any thread: if that has ended
-    /// this wait, they would be lost.
-    fn is_free(&self) -> bool {
-        self.handed == 0 && (self.since == sync::interruptions() || mutants::hand_to_killed())
-    }
-}
-
 pub(super) struct State {
     pub(super) bytes: VecDeque<u8>,
     /// One of the threads that wait for bytes, if its buffer is in a program's memory.
-    waiter: Option<Waiter>,
+    waiting: Waiting<usize>,
     /// For the memory of `bytes`, once there is some.
     charge: Option<Charge>,
     /// Maximum of bytes in the queue.
@@ -85,13 +63,12 @@ impl State {
     /// copied without waiting.
     fn hand_over(&mut self, bytes: &[u8]) -> bool {
         let is_next = self.bytes.is_empty() || mutants::overtake();
-        let Some(waiter) = self.waiter.as_mut().filter(|waiter| is_next && waiter.is_free()) else {
-            return false;
-        };
-        if bytes.len() <= waiter.to.len() && waiter.space.copy_out_mapped(waiter.to, bytes) {
-            waiter.handed = bytes.len();
-        }
-        waiter.handed > 0
+        is_next
+            && !bytes.is_empty()
+            && self.waiting.hand(|space, to| {
+                let fits = bytes.len() <= to.len() && space.copy_out_mapped(to, bytes);
+                fits.then_some(bytes.len())
+            })
     }
 
     /// Moves the bytes that can be copied without a fault; `None` where bytes may come.
@@ -116,11 +93,6 @@ impl State {
             self.bytes.drain(..copied);
         }
         Some(Moved::FromQueue { available, copied })
-    }
-
-    /// The thread that waited for bytes does so no longer. Returns how many it was handed.
-    fn leave(&mut self) -> usize {
-        self.waiter.take().map_or(0, |waiter| waiter.handed)
     }
 
     /// Makes memory for `more` bytes, which fit.
@@ -161,8 +133,8 @@ impl Ring {
         let capacity = if is_crowded { PIPE_BUF } else { CAPACITY };
         ALL.fetch_add(capacity, Ordering::Relaxed);
         let bytes = VecDeque::new();
-        let (waiter, reader_gone, writer_gone) = (None, false, false);
-        let state = State { bytes, waiter, charge: None, capacity, reader_gone, writer_gone };
+        let (waiting, reader_gone, writer_gone) = (Waiting::default(), false, false);
+        let state = State { bytes, waiting, charge: None, capacity, reader_gone, writer_gone };
         Arc::new(Self { state: Mutex::new(state), changed: Notifier::new() })
     }
 
@@ -282,8 +254,8 @@ impl Ring {
         let (mut waits, mut looked) = (false, false);
         let mut look = || {
             let mut state = self.state.lock();
-            if waits && state.waiter.as_ref().is_some_and(|waiter| waiter.handed > 0) {
-                let count = state.leave();
+            if waits && state.waiting.has_got() {
+                let count = state.waiting.leave()?;
                 drop(state);
                 to.skip(ByteCount::of_len(count));
                 return Some(Moved::Handed(count));
@@ -295,14 +267,10 @@ impl Ring {
             let moved = state.move_out(io, to);
             if moved.is_some() {
                 if waits {
-                    state.leave();
+                    state.waiting.leave();
                 }
-            } else if !waits
-                && state.waiter.is_none()
-                && let Some(place) = to.front()
-            {
-                state.waiter = Some(Waiter::new(io.space, place));
-                waits = true;
+            } else if !waits && let Some(place) = to.front() {
+                waits = state.waiting.begin((io.space, place));
             }
             moved
         };
@@ -314,26 +282,24 @@ impl Ring {
 
     /// As [`read`](Self::read) begins to wait.
     #[cfg(test)]
-    pub(super) fn begin_wait(&self, space: &Arc<Space>, to: UserSlice) {
-        self.state.lock().waiter = Some(Waiter::new(space, to));
+    pub(super) fn begin_wait(&self, place: super::waiter::Place<'_>) {
+        let mut state = self.state.lock();
+        state.waiting = Waiting::default();
+        state.waiting.begin(place);
     }
 
     /// Whether a thread waits that said where it wants the bytes.
     #[cfg(test)]
     pub(super) fn is_awaited(&self) -> bool {
-        self.state.lock().waiter.is_some()
+        self.state.lock().waiting.is_taken()
     }
 
     /// A signal has ended the wait: what was handed over before it came is read.
     pub(super) fn end_wait(&self, to: &mut UserBuffers) -> Result<Moved, Errno> {
-        match self.state.lock().leave() {
-            0 => Err(Errno::EINTR),
-            _ if mutants::drop_handed() => Err(Errno::EINTR),
-            count => {
-                to.skip(ByteCount::of_len(count));
-                Ok(Moved::Handed(count))
-            }
-        }
+        let handed = self.state.lock().waiting.leave();
+        let count = handed.filter(|_| !mutants::drop_handed()).ok_or(Errno::EINTR)?;
+        to.skip(ByteCount::of_len(count));
+        Ok(Moved::Handed(count))
     }
 
     /// Copies bytes to a reader; they stay in the queue. Returns at least 1, or 0 at the end.

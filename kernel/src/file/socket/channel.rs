@@ -1,14 +1,14 @@
 //! One direction of a pair of packet sockets: a queue, or the kernel's receiver.
 //!
-//! A thread that waits for a message says where it wants it ([`Place`]). The next sender then
-//! copies a small message there and wakes the thread: it is in no queue, and nobody allocates for
-//! it. Every other message is queued. A thread that was killed takes none.
+//! A small message is handed to a thread that [waits](crate::file::waiter). Every other message is
+//! queued. A thread that was killed takes none.
 
 use super::Message;
 use super::message::MAX_COST;
+use crate::file::waiter::{Place, Waiting};
 use crate::file::{Notifier, mutants};
 use crate::mem::account::{Account, Kind};
-use crate::mem::{LentPages, Space, UserSlice, fallible};
+use crate::mem::{LentPages, fallible};
 use crate::sync::{self, Mutex, MutexGuard, Turn, rank};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -75,31 +75,6 @@ fn cost(message: &Message) -> usize {
     if mutants::free_messages() { message.len() } else { message.cost() }
 }
 
-/// Where a thread wants the beginning of a message.
-pub(in crate::file) type Place<'a> = (&'a Arc<Space>, UserSlice);
-
-/// A thread that waits for a message, and what was handed to it.
-struct Waiter {
-    /// [`sync::interruptions`] when it began.
-    since: u64,
-    space: Arc<Space>,
-    to: UserSlice,
-    handed: Option<Handed>,
-}
-
-impl Waiter {
-    /// The running thread.
-    fn new((space, to): Place<'_>) -> Self {
-        Self { since: sync::interruptions(), space: space.clone(), to, handed: None }
-    }
-
-    /// Whether a message can be handed to it. None is after a signal to any thread: if that has
-    /// ended this wait, the message would be lost.
-    fn is_free(&self) -> bool {
-        self.handed.is_none() && (self.since == sync::interruptions() || mutants::hand_to_killed())
-    }
-}
-
 /// A message that is in its receiver's memory.
 struct Handed {
     length: usize,
@@ -129,7 +104,7 @@ pub(super) struct State {
     pub(super) queued_cost: usize,
     pub(super) receiver: Option<Arc<dyn Receiver>>,
     /// One of the threads that wait, if one said where it wants the message.
-    waiter: Option<Waiter>,
+    waiting: Waiting<Handed>,
     /// The kernel receives the messages for which the function returns true, and the process that
     /// has the end all others.
     pub(super) sharing: Option<(IsOurs, Arc<dyn Receiver>)>,
@@ -172,11 +147,6 @@ impl State {
     fn kernels(&self, bytes: &[u8]) -> Option<&Arc<dyn Receiver>> {
         let shared = self.sharing.as_ref().filter(|(is_ours, _)| is_ours(bytes));
         shared.map(|(_, receiver)| receiver).or(self.receiver.as_ref())
-    }
-
-    /// What was handed to the waiter. It waits no longer.
-    fn leave(&mut self) -> Option<Handed> {
-        self.waiter.take().and_then(|waiter| waiter.handed)
     }
 
     /// Whether poll(2) reports that a message can be sent.
@@ -303,21 +273,24 @@ impl Channel {
         let state = &mut *guard;
         let is_next = state.queue.is_empty() || mutants::overtake();
         let is_open = !state.refused && !state.ended && state.kernels(first).is_none();
-        let Some(waiter) = state.waiter.as_mut().filter(|_| is_next && is_open) else {
-            return false;
-        };
-        let length = first.len() + rest.iter().map(|part| part.len()).sum::<usize>();
-        if length == 0 || length > waiter.to.len() || !waiter.is_free() {
+        let was_handed = is_next
+            && is_open
+            && state.waiting.hand(|space, mut to| {
+                let length = first.len() + rest.iter().map(|part| part.len()).sum::<usize>();
+                if length == 0 || length > to.len() {
+                    return None;
+                }
+                for part in core::iter::once(&first).chain(rest) {
+                    if !space.copy_out_mapped(to, part) {
+                        return None;
+                    }
+                    to = to.skip(part.len());
+                }
+                Some(Handed { length, turn: sync::pass_turn() })
+            });
+        if !was_handed {
             return false;
         }
-        let mut to = waiter.to;
-        for part in core::iter::once(&first).chain(rest) {
-            if !waiter.space.copy_out_mapped(to, part) {
-                return false;
-            }
-            to = to.skip(part.len());
-        }
-        waiter.handed = Some(Handed { length, turn: sync::pass_turn() });
         state.release_burst();
         drop(guard);
         self.changed.notify();
@@ -348,8 +321,8 @@ impl Channel {
         let (mut waits, mut looked) = (false, false);
         let mut look = || {
             let mut state = self.state.lock();
-            if waits && state.waiter.as_ref().is_some_and(|waiter| waiter.handed.is_some()) {
-                return state.leave().map(handed);
+            if waits && state.waiting.has_got() {
+                return state.waiting.leave().map(handed);
             }
             if looked && sync::is_killed() {
                 return None;
@@ -358,14 +331,10 @@ impl Channel {
             let next = state.next();
             if next.is_some() {
                 if waits {
-                    state.leave();
+                    state.waiting.leave();
                 }
-            } else if !waits
-                && let Some(place) = place
-                && state.waiter.is_none()
-            {
-                state.waiter = Some(Waiter::new(place));
-                waits = true;
+            } else if !waits && let Some(place) = place {
+                waits = state.waiting.begin(place);
             }
             next.map(arrived)
         };
@@ -377,14 +346,16 @@ impl Channel {
 
     /// A signal has ended the wait: what was handed over before it came is received.
     pub(in crate::file) fn end_wait(&self) -> Result<Arrival, Errno> {
-        let left = self.state.lock().leave();
+        let left = self.state.lock().waiting.leave();
         left.filter(|_| !mutants::drop_handed()).map(handed).ok_or(Errno::EINTR)
     }
 
     /// As [`receive`](Self::receive) begins to wait.
     #[cfg(test)]
     pub(in crate::file) fn begin_wait(&self, place: Place<'_>) {
-        self.state.lock().waiter = Some(Waiter::new(place));
+        let mut state = self.state.lock();
+        state.waiting = Waiting::default();
+        state.waiting.begin(place);
     }
 
     /// A message that was taken need not be put back.

@@ -111,14 +111,14 @@ fn bytes_that_cannot_be_handed_over_are_queued() {
     };
     let place = |at: u64| UserSlice::new(UserAddr(BASE + at), ByteCount(8)).unwrap();
     process.filled(0, &[0; 8]);
-    ring.begin_wait(&process.space, place(0));
+    ring.begin_wait((&process.space, place(0)));
     write(b"too long for it");
     assert_eq!(ring.len(), 15);
     assert_eq!(ring.end_wait(&mut UserBuffers::one(place(0))), Err(Errno::EINTR));
     ring.close_reader();
     ring.set_sides(true, true);
     // Memory that is not mapped for stores.
-    ring.begin_wait(&process.space, place(PAGES * 4096));
+    ring.begin_wait((&process.space, place(PAGES * 4096)));
     write(b"a fault");
     assert_eq!(ring.len(), 7);
 }
@@ -133,13 +133,13 @@ fn hands_over_in_order() -> bool {
     let to = UserSlice::new(UserAddr(BASE), ByteCount(8)).unwrap();
     // A page that is mapped for stores.
     process.filled(0, &[0; 8]);
-    ring.begin_wait(&process.space, to);
+    ring.begin_wait((&process.space, to));
     write(b"one");
     write(b"two");
     let mut rest = UserBuffers::one(to);
     let kept = ring.end_wait(&mut rest) == Ok(Moved::Handed(3)) && rest.remaining() == ByteCount(5);
     let queued = ring.len() == 3;
-    ring.begin_wait(&process.space, to);
+    ring.begin_wait((&process.space, to));
     write(b"three");
     kept && queued && ring.len() == 8 && process.bytes(0, 3) == b"one"
 }
@@ -156,7 +156,7 @@ fn hands_nothing_to_the_killed() -> bool {
     let ring = Ring::new();
     let to = UserSlice::new(UserAddr(BASE), ByteCount(8)).unwrap();
     process.filled(0, &[0; 8]);
-    ring.begin_wait(&process.space, to);
+    ring.begin_wait((&process.space, to));
     host::kill(Some(host::current()));
     ring.write(&process.io(), &mut UserBuffers::kernel_bytes(b"one".to_vec())).unwrap();
     host::kill(None);

@@ -201,8 +201,7 @@ impl Mount {
             };
         }
         let request = GetStat { dir: Handle::ROOT, flags };
-        let walk = self.walk(Touches::Nothing, &request, &[path]);
-        let walk = walk.map(|walk| walk.map(|(_, attr)| attr));
+        let walk = self.walk(&request, &[path]).map(|walk| walk.map(|walked| walked.attr));
         if let Some(since) = since
             && let Some(answer) = Answer::of(&walk, flags)
         {
@@ -215,11 +214,10 @@ impl Mount {
     /// which the walk stopped.
     pub(super) fn walk<O: Operation<Reply = Walked>>(
         &self,
-        touches: Touches,
         request: &O,
         payload: &[&[u8]],
-    ) -> Result<Walk<(Handle, Attr)>, Errno> {
-        Ok(self.walk_reply(touches, request, payload)?.map(|walked| (walked.handle, walked.attr)))
+    ) -> Result<Walk<Walked>, Errno> {
+        self.walk_touching(Touches::by(O::OP), request, payload)
     }
 
     /// Sends a request that removes or moves names.
@@ -231,7 +229,7 @@ impl Mount {
         // A change of names is one of the change time, after which the next read updates the access
         // time: read-ahead data of the file cannot be used.
         let change = self.read_ahead.begin_path_change(Changes::Names)?;
-        let walk = self.walk_reply(Touches::Anything, request, payload)?;
+        let walk = self.walk(request, payload)?;
         let files = match &walk {
             Walk::Done(walked) => [walked.attr.id, walked.displaced],
             Walk::Link { .. } => [FileId::NONE; 2],
@@ -240,7 +238,8 @@ impl Mount {
         Ok(walk.map(drop))
     }
 
-    fn walk_reply<O: Operation<Reply = Walked>>(
+    /// The same for a request of which more is known than its operation says.
+    pub(super) fn walk_touching<O: Operation<Reply = Walked>>(
         &self,
         touches: Touches,
         request: &O,

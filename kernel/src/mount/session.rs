@@ -283,7 +283,7 @@ impl Session {
     }
 
     fn try_begin(&self, op: Op, owner: impl FnOnce() -> Owner) -> Result<Tag, Errno> {
-        self.try_begin_with(op, Touches::Nothing, |_| owner())
+        self.try_begin_with(op, Touches::by(op), |_| owner())
     }
 
     /// Enters a request. `owner` is called only where nothing else can fail.

@@ -33,14 +33,15 @@ impl FileSystem for MountedTree {
         let charge = self.0.charge_handle()?;
         let changes = how.flags.intersects(OpenFlags::TRUNCATE | OpenFlags::CREATE);
         let touches = if changes { Touches::Anything } else { Touches::Nothing };
-        let (handle, attr) = match self.0.walk(touches, &request, &[path])? {
-            Walk::Done((Handle::NONE, _)) => return Err(Errno::EIO),
-            Walk::Done(opened) => opened,
+        let opened = match self.0.walk_touching(touches, &request, &[path])? {
+            Walk::Done(walked) if walked.handle == Handle::NONE => return Err(Errno::EIO),
+            Walk::Done(walked) => walked,
             Walk::Link { which, walked, target } => {
                 change.into_iter().for_each(|change| change.was_of([FileId::NONE; 2]));
                 return Ok(Walk::Link { which, walked, target });
             }
         };
+        let (handle, attr) = (opened.handle, opened.attr);
         change.into_iter().for_each(|change| change.was_of([attr.id, FileId::NONE]));
         let file = Arc::new(RemoteFile::new(self.0.clone(), handle, &attr, charge));
         let identity = Identity { device: self.0.id(), inode: attr.id.0 };
@@ -58,7 +59,7 @@ impl FileSystem for MountedTree {
 
     fn make_dir(&self, path: &[u8], mode: u16) -> Result<Walk<()>, Errno> {
         let request = fsproto::MakeDir { dir: Handle::ROOT, mode: mode.into() };
-        Ok(self.0.walk(Touches::Anything, &request, &[path])?.map(drop))
+        Ok(self.0.walk(&request, &[path])?.map(drop))
     }
 
     fn remove(&self, path: &[u8], flags: OpenFlags) -> Result<Walk<()>, Errno> {
@@ -85,12 +86,12 @@ impl FileSystem for MountedTree {
         }
         let _change = self.0.read_ahead().begin_change(file.id)?;
         let request = fsproto::Link { handle: file.handle, dir: Handle::ROOT };
-        Ok(self.0.walk(Touches::Anything, &request, &[new])?.map(drop))
+        Ok(self.0.walk(&request, &[new])?.map(drop))
     }
 
     fn make_symlink(&self, path: &[u8], target: &[u8]) -> Result<Walk<()>, Errno> {
         let request = fsproto::MakeSymlink { dir: Handle::ROOT, path_bytes: path.len() as u32 };
-        Ok(self.0.walk(Touches::Anything, &request, &[path, target])?.map(drop))
+        Ok(self.0.walk(&request, &[path, target])?.map(drop))
     }
 
     fn figures(&self) -> Result<FileSystemFigures, Errno> {

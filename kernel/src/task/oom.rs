@@ -44,7 +44,7 @@ pub fn end_for_fault() -> Result<bool, Interrupted> {
     match process.space().filter(|_| !process.account.admits_table()) {
         Some(space) => {
             let bytes = charge(&process, &space);
-            Candidate { process, space, bytes, score: 0 }.end()
+            Candidate { process, space, bytes }.end()
         }
         None => end_largest(),
     }
@@ -105,13 +105,11 @@ struct Candidate {
     process: Arc<Process>,
     space: Arc<Space>,
     bytes: usize,
-    /// The charge, adjusted: the largest is ended.
-    score: i64,
 }
 
-/// The process to end.
+/// The process to end: that with the largest charge, as adjusted.
 fn choose() -> Option<Candidate> {
-    let mut largest: Option<Candidate> = None;
+    let mut largest: Option<(i64, Candidate)> = None;
     for process in all_processes() {
         let Some(space) = process.space().filter(|space| !space.policy.keeps_others_alive()) else {
             continue;
@@ -119,11 +117,11 @@ fn choose() -> Option<Candidate> {
         let bytes = charge(&process, &space);
         let score = bytes as i64 + adjustment(&process);
         // The processes come by age: among equals the last one is the youngest.
-        if largest.as_ref().is_none_or(|largest| mutants::is_due(largest.score, score)) {
-            largest = Some(Candidate { process, space, bytes, score });
+        if largest.as_ref().is_none_or(|(largest, _)| mutants::is_due(*largest, score)) {
+            largest = Some((score, Candidate { process, space, bytes }));
         }
     }
-    largest
+    largest.map(|(_, candidate)| candidate)
 }
 
 /// What a process holds, in bytes. Costs time for each page. Shared memory counts for each process

@@ -28,6 +28,13 @@ fn holder<'a>(bytes: usize, ready: &'a Gate, go: &'a Gate) -> impl FnOnce() -> O
     }
 }
 
+/// New memory, to each page of which was stored.
+fn take(bytes: usize) -> Outcome<Buffer> {
+    let buffer = Buffer::new(bytes)?;
+    (0..bytes / PAGE).for_each(|page| store(buffer.at(page * PAGE), 1));
+    Ok(buffer)
+}
+
 /// Programs hold four fifths of memory; a file of a fifth is written beside them. The file server's
 /// claims have the programs' pages swapped out.
 fn still(holders: usize, file_share: usize) -> Outcome {
@@ -87,12 +94,7 @@ fn q4_the_largest_process_is_ended() -> Outcome {
     let large = Child::start("large", holder(memory()? / 2, &ready, &go))?;
     ready.pass()?;
     // Not more than `large` at any time: it is charged half of memory.
-    let third = Child::start("third", || {
-        let buffer = Buffer::new(memory()? / 5 * 2)?;
-        (0..memory()? / 5 * 2 / PAGE).for_each(|page| store(buffer.at(page * PAGE), 1));
-        Ok(())
-    })?;
-    third.join()?;
+    Child::start("third", || take(memory()? / 5 * 2).map(drop))?.join()?;
     check_eq!(large.status()?.signal(), Some(abi::SIGKILL as i32), "signal of the largest");
     go.open()?;
     small.join()?;
@@ -124,12 +126,7 @@ fn q4_oom_score_adj_moves_a_process_in_the_order() -> Outcome {
         let ended = Child::start("ended", holder(memory()? / 4, &ready, &go))?;
         ready.pass()?;
         // With `spared`, more than all memory. At any time less than `ended` until that has ended.
-        let third = Child::start("third", || {
-            let buffer = Buffer::new(memory()? / 5)?;
-            (0..memory()? / 5 / PAGE).for_each(|page| store(buffer.at(page * PAGE), 1));
-            Ok(())
-        })?;
-        third.join()?;
+        Child::start("third", || take(memory()? / 5).map(drop))?.join()?;
         check_eq!(ended.status()?.signal(), Some(abi::SIGKILL as i32), "signal, in round {round}");
     }
     go.open()?;
@@ -160,14 +157,11 @@ fn q4_one_end_serves_all_who_wait() -> Outcome {
     // has used its share of the CPU, which is the least.
     let waits = Child::start("waits", || {
         raw(abi::__NR_setpriority, &[0, 0, LEAST]).named("setpriority")?;
-        let buffer = Buffer::new(memory()? / 5 * 2)?;
-        (0..memory()? / 5 * 2 / PAGE).for_each(|page| store(buffer.at(page * PAGE), 1));
-        Ok(())
+        take(memory()? / 5 * 2).map(drop)
     })?;
     // This process runs as soon as `large` has ended.
     check_eq!(large.status()?.signal(), Some(abi::SIGKILL as i32), "signal of the largest");
-    let buffer = Buffer::new(memory()? / 6)?;
-    (0..memory()? / 6 / PAGE).for_each(|page| store(buffer.at(page * PAGE), 1));
+    let _taken = take(memory()? / 6)?;
     waits.join()?;
     servers_live()
 }

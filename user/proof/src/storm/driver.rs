@@ -6,6 +6,7 @@ use crate::witness::Witness;
 use crate::worker::{Plan, remove_directory};
 use core::time::Duration;
 use proof::kit::{Outcome, child};
+use proof::lazy;
 use proof::stress::Surroundings;
 use user::prelude::*;
 use user::sys::abi;
@@ -40,8 +41,9 @@ impl Storm {
     /// Starts all processes. The storm lasts for `duration` ticks of the time-stamp counter.
     pub fn new(plan: Plan, duration: u64, workers: u64) -> Outcome<Self> {
         let before = processes()?;
-        // This process among them, the shell and the witness inherit it.
-        before.iter().try_for_each(|(pid, _)| spare(*pid))?;
+        // All workers are to be ended before these, this process, the shell and the witness, which
+        // inherit it: many small ones can leave it the largest.
+        before.iter().try_for_each(|(pid, _)| adjust(&format!("{pid}"), "-500"))?;
         let numbers = ok!(Numbers::new());
         let shell = Shell::start()?;
         let witness = child(|| {
@@ -105,7 +107,7 @@ impl Storm {
             }
             Ok(None) => {
                 self.shell.close();
-                if set_adjustment(b"self", b"0").is_err() {
+                if adjust("self", "0").is_err() {
                     sys::exit(1);
                 }
                 sys::exit(self.plan.run(index, number, &self.numbers));
@@ -156,20 +158,9 @@ impl Storm {
     }
 }
 
-/// Has all workers ended before this process where memory runs out: many small ones can leave it
-/// the largest.
-fn spare(pid: i32) -> Outcome {
-    ok!(set_adjustment(format!("{pid}").as_bytes(), b"-500"));
-    Ok(())
-}
-
-/// Sets the `oom_score_adj` of a process.
-fn set_adjustment(process: &[u8], text: &[u8]) -> Result<()> {
-    let path = [b"/proc/", process, b"/oom_score_adj"].concat();
-    let file = sys::open(&path, abi::O_WRONLY, 0)?;
-    let written = sys::write_all(file, text);
-    sys::close(file)?;
-    written
+/// Adjusts when a process is ended where memory runs out.
+fn adjust(process: &str, thousandths: &str) -> Outcome {
+    lazy::write_text(&format!("/proc/{process}/oom_score_adj"), thousandths)
 }
 
 /// All processes, with their names.

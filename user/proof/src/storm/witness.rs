@@ -68,11 +68,7 @@ impl<'a> Witness<'a> {
     /// Appends the first version of some pages, however often that is refused: only from then on
     /// does each page of the file have a version.
     fn make(&mut self, first: usize) -> Outcome {
-        let version = self.next_version;
-        self.next_version += 1;
-        for page in 0..WRITTEN_PAGES {
-            fill_page(page_of(&mut self.source, page), version, first + page);
-        }
+        let version = self.prepare(first, WRITTEN_PAGES);
         let mut done = 0;
         for _ in 0..PATIENCE {
             match sys::pwrite(self.file, &self.source[done..], at(first) + ByteCount(done as u64)) {
@@ -86,6 +82,16 @@ impl<'a> Witness<'a> {
             }
         }
         Err(format!("the witness could not make page {first}"))
+    }
+
+    /// Fills the source with a new version of some pages. Returns the version.
+    fn prepare(&mut self, first: usize, count: usize) -> u64 {
+        let version = self.next_version;
+        self.next_version += 1;
+        for page in 0..count {
+            fill_page(page_of(&mut self.source, page), version, first + page);
+        }
+        version
     }
 
     /// Goes on until the storm has ended.
@@ -134,11 +140,7 @@ impl<'a> Witness<'a> {
     /// Writes a new version of some pages. Where that fails, each page must be of the old version
     /// or of the new one.
     fn write(&mut self, first: usize, count: usize) -> Outcome {
-        let version = self.next_version;
-        self.next_version += 1;
-        for page in first..first + count {
-            fill_page(page_of(&mut self.source, page - first), version, page);
-        }
+        let version = self.prepare(first, count);
         let bytes = &self.source[..count * PAGE_BYTES];
         match sys::pwrite(self.file, bytes, at(first)) {
             Ok(written) if written == bytes.len() => {

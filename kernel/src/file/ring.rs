@@ -2,8 +2,8 @@
 //!
 //! Writes of at most [`PIPE_BUF`] bytes are atomic. Bytes leave the queue only after they were
 //! copied to the reader's memory (F4): the destination is faulted in first, then bytes are copied
-//! under the lock with faults disabled, and only those that were copied are removed. A few bytes are
-//! handed to a thread that [waits](super::waiter). A thread that was killed takes none.
+//! under the lock with faults disabled, and only those that were copied are removed. A few bytes
+//! are handed to a thread that [waits](super::waiter). A thread that was killed takes none.
 //!
 //! Memory: the queue grows with its contents, up to its capacity. Whoever makes it grow pays for
 //! all of it. All capacities together are limited ([`MAX_ALL`]); new pipes beyond that are small.

@@ -60,6 +60,19 @@ impl Buffer {
         Self::with(length, abi::MAP_SHARED)
     }
 
+    /// A shared mapping of the first bytes of a file, to read and to store to.
+    pub fn of_file(fd: Fd, length: usize) -> Outcome<Self> {
+        Self::map(fd, 0, length, os::READ_WRITE, abi::MAP_SHARED).named("mmap of a file")
+    }
+
+    /// A mapping of a file from an offset on.
+    pub fn map(fd: Fd, offset: u64, length: usize, protection: u32, flags: u32) -> Result<Self> {
+        let length = length.next_multiple_of(PAGE);
+        // SAFETY: without MAP_FIXED nothing that exists is touched.
+        let start = unsafe { sys::mmap(0, length, protection, flags, fd, FileOffset(offset)) }?;
+        Ok(Self { addr: start as usize, length })
+    }
+
     fn with(length: usize, flags: u32) -> Outcome<Self> {
         let length = length.next_multiple_of(PAGE);
         let addr = os::mmap(0, length, os::READ_WRITE, flags).named("mmap")?;
@@ -101,10 +114,31 @@ impl Buffer {
         load(self.addr + offset)
     }
 
+    /// Stores one byte.
+    pub fn store(&self, offset: usize, byte: u8) {
+        store(self.addr + offset, byte);
+    }
+
+    /// Stores an aligned word.
+    pub fn store_word(&self, offset: usize, word: u64) {
+        // SAFETY: inside the mapping, to which no reference exists.
+        unsafe { ((self.addr + offset) as *mut u64).write_volatile(word) }
+    }
+
     /// Loads an aligned word.
     pub fn load_word(&self, offset: usize) -> u64 {
         // SAFETY: inside the mapping, to which no reference exists.
         unsafe { ((self.addr + offset) as *const u64).read_volatile() }
+    }
+
+    /// msync(2) of all of it.
+    pub fn sync(&self) -> Result<()> {
+        os::raw(abi::__NR_msync, &[self.addr, self.length, abi::MS_SYNC as usize]).map(drop)
+    }
+
+    /// A copy of a range.
+    pub fn bytes(&self, offset: usize, length: usize) -> Vec<u8> {
+        (offset..offset + length).map(|at| self.load(at)).collect()
     }
 
     /// Checks the content of a range.

@@ -14,7 +14,7 @@ pub use files::{File, content, directory, file, read_lazily, remove_tree};
 pub use memory::{Buffer, check_memory, load, store, whole_pages};
 pub use pattern::{Content, UNTOUCHED, ZEROS, byte, fill, pattern, word};
 pub use poll::{polled, wait_until};
-pub use process::{Child, Gate, checking_child, child, expect_success, in_child};
+pub use process::{Child, Gate, checking_child, child, expect_success, in_child, signal_of};
 
 use core::fmt::Display;
 

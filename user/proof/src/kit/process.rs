@@ -76,6 +76,15 @@ impl Drop for Child {
     }
 }
 
+/// The signal that ends a process which runs `body`; `None` if the process ends by itself.
+pub fn signal_of(body: impl FnOnce()) -> Outcome<Option<i32>> {
+    let child = Child::start("a process for a signal", || {
+        body();
+        Ok(())
+    })?;
+    Ok(child.status()?.signal())
+}
+
 /// A semaphore between processes, initially 0.
 pub struct Gate([Fd; 2]);
 

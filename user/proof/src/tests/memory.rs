@@ -1,7 +1,7 @@
 //! The address space: mmap, munmap, mprotect, brk.
 
 use proof::guest_test;
-use proof::kit::{Outcome, content, file, in_child};
+use proof::kit::{Outcome, content, file, in_child, signal_of};
 use user::pages::{PAGE_BYTES, Pages};
 use user::prelude::*;
 use user::sys::abi;
@@ -27,15 +27,6 @@ fn peek(address: *const u8) -> u8 {
 fn poke(address: *mut u8, value: u8) {
     // SAFETY: as above.
     unsafe { address.write_volatile(value) }
-}
-
-/// The signal that ends a child that runs this.
-fn signal_of(body: impl FnOnce()) -> Outcome<Option<i32>> {
-    let status = in_child(|| {
-        body();
-        0
-    })?;
-    Ok(status.signal())
 }
 
 const SEGV: Option<i32> = Some(abi::SIGSEGV as i32);

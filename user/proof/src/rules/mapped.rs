@@ -1,6 +1,6 @@
 //! Dirty pages of mapped files.
 
-use crate::scripted::{Action, Server, USUAL};
+use crate::scripted::{Action, Server, WRITABLE};
 use alloc::boxed::Box;
 use foundation::mutant::Mutant;
 use fsproto::Op;
@@ -67,7 +67,7 @@ fn x9_dirty_pages_of_a_silent_server() -> Outcome {
         return Ok(());
     }
     let hold_writes = |asked: Op| if asked == Op::Write { Action::Hold } else { Action::Send };
-    let server = Server::mount("x9", USUAL, Box::new(move |_, asked, _| hold_writes(asked.op)))?;
+    let server = Server::mount("x9", WRITABLE, Box::new(move |_, asked, _| hold_writes(asked.op)))?;
     let stored = Gate::new()?;
     let client = Child::start("client", || {
         let fd = os::open(&server.file(0)).named("open")?;

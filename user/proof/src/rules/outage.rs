@@ -1,12 +1,11 @@
 //! F5 and F7: a page that its server cannot deliver, and a server that does not reply.
 
 use crate::fault::{fail_page_ins, lazy_buffer, let_others_run};
-use crate::scripted::{Action, Script, Server, USUAL, content};
+use crate::scripted::{Action, Script, Server, USUAL, WRITABLE, content};
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU32, Ordering};
-use foundation::ByteCount;
 use foundation::mutant::Mutant;
-use fsproto::{Op, Request, Write, Written};
+use fsproto::Op;
 use proof::guest_test;
 use proof::kit::{Buffer, Child, Gate, Named, Outcome, PAGE, store, within};
 use proof::lazy::{self, Knob};
@@ -174,21 +173,16 @@ fn f7_no_eintr() -> Outcome {
     Ok(())
 }
 
-/// Answers until a Stat comes, then holds back everything until a MakeDir comes. Writes succeed.
+/// Answers until a Stat comes, then holds back everything until a MakeDir comes.
 fn silent_between_stat_and_make_dir() -> Script {
-    Box::new(|wire, asked, reply| {
-        if let Request::Write(write) = &asked.fields {
-            let length = ByteCount(write.data_bytes.into());
-            let written = Written { length, offset: write.offset, ..Written::default() };
-            reply.set::<Write>(asked.tag, &written);
-        }
+    Box::new(|wire, _, _| {
         let is_silent = wire.requests(Op::Stat) > 0 && wire.requests(Op::MakeDir) == 0;
         if is_silent { Action::Hold } else { Action::Send }
     })
 }
 
 /// What a process does that has nothing to do with the server.
-fn mind_own_business() -> Outcome {
+pub fn mind_own_business() -> Outcome {
     let map = |flags: u32| os::mmap(0, 4 * PAGE, os::READ_WRITE, flags).named("mmap");
     for flags in [abi::MAP_PRIVATE, abi::MAP_SHARED] {
         let start = map(flags)?;
@@ -220,7 +214,7 @@ fn x9_silent_server() -> Outcome {
     if !lazy::present() {
         return Ok(());
     }
-    let server = Server::mount("x9", USUAL, silent_between_stat_and_make_dir())?;
+    let server = Server::mount("x9", WRITABLE, silent_between_stat_and_make_dir())?;
     let (mapped, go_on) = (Gate::new()?, Gate::new()?);
     let client = Child::start("client", || {
         let fd = os::open(&server.file(0)).named("open")?;

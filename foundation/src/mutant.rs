@@ -98,6 +98,10 @@ mutants! {
     RescueServesAll = "rescue-serves-all",
     /// C8: the end of a snapshot ends all that are equal to it.
     ForgetEqualSnapshots = "forget-equal-snapshots",
+    /// Q1: an allocation turns holes into data that snapshots find in the file.
+    AllocateLiveHoles = "allocate-live-holes",
+    /// Q1: an allocation leaves storage shared, so a later write may need more.
+    AllocateKeepsShared = "allocate-keeps-shared",
     /// Q1: no space is reserved for a rescue.
     NoReservation = "no-reservation",
     /// R1: fragments are read from the live file after the snapshot.

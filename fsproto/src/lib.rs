@@ -31,20 +31,22 @@ mod message;
 mod negotiation;
 mod path;
 mod pieces;
+mod replies;
 mod types;
 
 pub use codec::{Field, Malformed, Reader, Writer};
 pub use header::{Header, HeaderFlags, MAX_CLOSES, add_closes, closes, is_direct, mark_direct};
 pub use holes::decode_holes;
 pub use message::{
-    Allocate, CloneRange, Close, GetAttr, GetStatFs, Hello, HolesListed, Invalidate, Lease, Link,
-    ListHoles, MakeDir, MakeSymlink, Nothing, Op, Open, Operation, Read, ReadAt, ReadDir, ReadLink,
-    ReadRanges, Recall, Reclaim, Remove, Rename, Request, SetAttr, Snapshot, Snapshotted, Stat,
-    Sync, Walked, Welcome, Write, Written, error_reply,
+    Allocate, CloneRange, Close, CountSpace, GetAttr, GetStatFs, Hello, Invalidate, Lease, Link,
+    ListHoles, MakeDir, MakeSymlink, Op, Open, Operation, Read, ReadAt, ReadDir, ReadLink,
+    ReadRanges, Recall, Reclaim, Remove, Rename, Request, SetAttr, Snapshot, Stat, Sync, Write,
+    error_reply,
 };
 pub use negotiation::{agree, grant, hello};
 pub use path::{Component, Path};
 pub use pieces::{ByteRange, Hole, Piece, Records};
+pub use replies::{HolesListed, Nothing, Snapshotted, SpaceCounted, Walked, Welcome, Written};
 pub use types::{
     AllocateMode, Attr, AttrMask, Features, FileId, FileKind, Handle, OpenFlags, RenameFlags,
     StatFs, Tag, Time, Version, WriteFlags,

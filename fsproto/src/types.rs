@@ -82,6 +82,8 @@ bitflags::bitflags! {
         const READ_RANGES = 1 << 9;
         /// Requests may close handles besides ([`add_closes`](crate::add_closes)).
         const CLOSES = 1 << 10;
+        /// [`CountSpace`](crate::CountSpace) is supported.
+        const COUNT_SPACE = 1 << 11;
     }
 }
 flags_field!(Features, u32);

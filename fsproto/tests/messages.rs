@@ -35,7 +35,8 @@ macro_rules! for_all_operations {
             Lease,
             Invalidate,
             ReadAt,
-            ReadRanges
+            ReadRanges,
+            CountSpace
         )
     };
 }
@@ -252,8 +253,8 @@ fn operation_numbers_are_stable() {
         assert_eq!(*op as usize, index + 1);
         assert_eq!(Op::from_number(*op as u16), Some(*op));
     }
-    assert_eq!(Op::ALL.len(), 27);
-    assert_eq!((Op::from_number(0), Op::from_number(28)), (None, None));
+    assert_eq!(Op::ALL.len(), 28);
+    assert_eq!((Op::from_number(0), Op::from_number(29)), (None, None));
 }
 
 #[test]

@@ -13,11 +13,12 @@ use alloc::vec::Vec;
 
 use foundation::{Errno, PAGE_BYTES};
 use fsproto::{
-    Allocate, ByteRange, CloneRange, Close, Features, GetAttr, GetStatFs, HEADER_BYTES, Handle,
-    Header, HeaderFlags, Hello, Link, ListHoles, MAX_PATH, MAX_PAYLOAD, MAX_PIECES, MAX_RANGES,
-    MakeDir, MakeSymlink, Nothing, Op, Open, Path, Piece, Read, ReadAt, ReadDir, ReadLink,
-    ReadRanges, Reader, Records, Remove, Rename, Request, SetAttr, Snapshot, Stat, StatFs, Sync,
-    Tag, Welcome, Write, WriteFlags, closes, error_reply, grant, is_direct, mark_direct,
+    Allocate, ByteRange, CloneRange, Close, CountSpace, Features, GetAttr, GetStatFs, HEADER_BYTES,
+    Handle, Header, HeaderFlags, Hello, Link, ListHoles, MAX_PATH, MAX_PAYLOAD, MAX_PIECES,
+    MAX_RANGES, MakeDir, MakeSymlink, Nothing, Op, Open, Path, Piece, Read, ReadAt, ReadDir,
+    ReadLink, ReadRanges, Reader, Records, Remove, Rename, Request, SetAttr, Snapshot, Stat,
+    StatFs, Sync, Tag, Welcome, Write, WriteFlags, closes, error_reply, grant, is_direct,
+    mark_direct,
 };
 
 use crate::buffer::put_holes;
@@ -378,6 +379,7 @@ fn on_handle<'a>(
             session.check(request.handle)?;
             server.allocate(request).map(|attr| plain::<Allocate>(tag, &attr))
         }
+        Request::CountSpace(request) => count_space(server, session, tag, request),
         Request::CloneRange(request) => {
             session.check(request.source)?;
             session.check(request.target)?;
@@ -401,6 +403,19 @@ fn read_at<'a>(
         return Err(Errno::EINVAL);
     }
     server.read_at(request).map(|payload| with_payload::<ReadAt>(tag, &Nothing {}, payload))
+}
+
+fn count_space<'a>(
+    server: &'a mut impl FileServer,
+    session: &Session,
+    tag: Tag,
+    request: &CountSpace,
+) -> Result<Reply<'a>, Errno> {
+    if !session.features.contains(Features::COUNT_SPACE) {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    session.check(request.handle)?;
+    server.count_space(request).map(|counted| plain::<CountSpace>(tag, &counted))
 }
 
 fn read_ranges<'a>(

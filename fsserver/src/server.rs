@@ -10,9 +10,10 @@ use alloc::vec::Vec;
 
 use foundation::{Errno, PAGE_BYTES};
 use fsproto::{
-    Allocate, Attr, ByteRange, CloneRange, Features, FileId, Handle, Hole, HolesListed, Link,
-    ListHoles, MakeDir, MakeSymlink, Open, Path, Piece, Read, ReadAt, ReadDir, Records, Remove,
-    Rename, SetAttr, Snapshot, Snapshotted, Stat, StatFs, Time, Walked, Write, Written,
+    Allocate, Attr, ByteRange, CloneRange, CountSpace, Features, FileId, Handle, Hole, HolesListed,
+    Link, ListHoles, MakeDir, MakeSymlink, Open, Path, Piece, Read, ReadAt, ReadDir, Records,
+    Remove, Rename, SetAttr, Snapshot, Snapshotted, SpaceCounted, Stat, StatFs, Time, Walked,
+    Write, Written,
 };
 
 use crate::buffer::ZEROS;
@@ -242,5 +243,9 @@ pub trait FileServer {
     /// Returns at most [`MAX_HOLES`](fsproto::MAX_HOLES) holes.
     fn list_holes(&mut self, request: &ListHoles) -> Result<(HolesListed, Vec<Hole>), Errno>;
     fn allocate(&mut self, request: &Allocate) -> Result<Attr, Errno>;
+    /// [`Features::COUNT_SPACE`] was granted.
+    fn count_space(&mut self, _request: &CountSpace) -> Result<SpaceCounted, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
     fn clone_range(&mut self, request: &CloneRange) -> Result<Written, Errno>;
 }

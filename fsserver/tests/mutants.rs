@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{direct, rules, rules_bounds, rules_writes, spilled};
+use common::{allocated, direct, rules, rules_bounds, rules_writes, spilled};
 use foundation::mutant::{Mutant, choose};
 
 /// Mutants, and the scenarios that must find them.
@@ -24,6 +24,8 @@ const MUTANTS: &[(Mutant, fn())] = &[
         Mutant::NoReservation,
         rules_writes::q1_reservation_a_snapshot_without_space_is_refused_and_changes_nothing,
     ),
+    (Mutant::AllocateLiveHoles, allocated::q1_a_hole_of_a_snapshot_is_allocated),
+    (Mutant::AllocateKeepsShared, allocated::q1_what_a_clone_shares_is_allocated_apart),
     (Mutant::NoSnapshotLimit, rules_writes::q4_limits),
     (Mutant::NeverWiden, rules_bounds::q4_the_map_of_a_snapshot_is_bounded_in_data),
     (Mutant::NeverJoin, rules_bounds::q4_what_changes_left_behind_is_joined),

@@ -2,10 +2,11 @@
 
 use fsproto::dirent::{DirEntries, valid_name};
 use fsproto::{
-    Allocate, ByteRange, CloneRange, Close, GetAttr, GetStatFs, HEADER_BYTES, Header, Hello, Hole,
-    Invalidate, Lease, Link, ListHoles, MAX_HOLES, MAX_PAYLOAD, MAX_RANGES, MakeDir, MakeSymlink,
-    Nothing, Op, Open, Operation, Path, Piece, Read, ReadAt, ReadDir, ReadLink, ReadRanges, Recall,
-    Reclaim, Records, Remove, Rename, Request, SetAttr, Snapshot, Stat, Sync, Write,
+    Allocate, ByteRange, CloneRange, Close, CountSpace, GetAttr, GetStatFs, HEADER_BYTES, Header,
+    Hello, Hole, Invalidate, Lease, Link, ListHoles, MAX_HOLES, MAX_PAYLOAD, MAX_RANGES, MakeDir,
+    MakeSymlink, Nothing, Op, Open, Operation, Path, Piece, Read, ReadAt, ReadDir, ReadLink,
+    ReadRanges, Recall, Reclaim, Records, Remove, Rename, Request, SetAttr, Snapshot, Stat, Sync,
+    Write,
 };
 
 /// The first 128 bytes, padded with zeros, and the rest.
@@ -58,7 +59,7 @@ pub fn reply(data: &[u8]) {
     replies!(op, fields, header.tag,
         Hello Open Close GetAttr Stat SetAttr Read Write Snapshot ReadDir MakeDir Remove Rename
         Link MakeSymlink ReadLink GetStatFs Sync ListHoles Allocate CloneRange Reclaim Recall
-        Lease Invalidate ReadAt ReadRanges);
+        Lease Invalidate ReadAt ReadRanges CountSpace);
 }
 
 /// The list of a write's pieces.

@@ -12,6 +12,7 @@ use crate::attributes::MAX_FILE_BYTES;
 use foundation::{ByteCount, Errno, FileOffset, PAGE_BYTES};
 use fsproto::Hole;
 
+use super::mutants;
 use super::page::{Needs, Page, Pages};
 use super::parts::parts;
 use super::shared::{Shared, Stored};
@@ -224,8 +225,10 @@ impl Content {
         self.size = 0;
     }
 
-    /// Fills holes with pages of zeros, and extends the file to the end of the range if that is
-    /// allowed. On an error (EFBIG, ENOSPC, EIO) neither bytes nor size have changed.
+    /// Gives each page of a range storage of its own: holes are filled with zeros, and what is
+    /// shared, placed or in the archive is copied. So a write to the range takes no more space.
+    /// Extends the file to the end of the range if that is allowed. On an error (EFBIG, ENOSPC,
+    /// EIO) neither bytes nor size have changed.
     pub fn fill(
         &mut self,
         offset: FileOffset,
@@ -243,8 +246,8 @@ impl Content {
         let stored_end = if extend { end } else { end.min(self.size) };
         if offset < stored_end {
             let pages = offset / PAGE..stored_end.div_ceil(PAGE);
-            store.check(pages.end - pages.start - self.pages.count(&pages))?;
-            if let Err(error) = self.fill_pages(&pages, store) {
+            store.check(self.space_for(&pages, store))?;
+            if let Err(error) = pages.clone().try_for_each(|page| self.own_page(page, store)) {
                 let past_end = self.size.div_ceil(PAGE).max(pages.start)..pages.end;
                 self.pages.remove(&past_end, store)?;
                 return Err(error);
@@ -256,13 +259,34 @@ impl Content {
         Ok(())
     }
 
-    fn fill_pages(&mut self, pages: &Range<u64>, store: &mut Pages) -> Result<(), Errno> {
-        let mut number = self.pages.next_absent(pages.start);
-        while number < pages.end {
+    /// Number of further pages that a change of all pages of a range takes. More than are free
+    /// need not be counted.
+    pub fn space_for(&self, pages: &Range<u64>, store: &Pages) -> u64 {
+        let mut needed = pages.end - pages.start - self.pages.count(pages);
+        let mut present = self.pages.next(pages.start).filter(|page| pages.contains(page));
+        while let Some(page) = present
+            && needed <= store.free()
+        {
+            needed += self.pages.write_needs(page, store).pages;
+            present = self.pages.next(page + 1).filter(|page| pages.contains(page));
+        }
+        needed
+    }
+
+    /// Gives a page storage of its own.
+    fn own_page(&mut self, number: u64, store: &mut Pages) -> Result<(), Errno> {
+        let Some(page) = self.pages.get(number) else {
             store.prepare(Needs { pages: 1, places: 1 })?;
             let page = store.allocate()?;
-            self.pages.insert(number, page, store)?;
-            number = self.pages.next_absent(number + 1);
+            return self.pages.insert(number, page, store);
+        };
+        if mutants::keep_shared() || self.pages.has_own_storage(number, store) {
+            return Ok(());
+        }
+        let bytes = number * PAGE..(number + 1) * PAGE;
+        self.prepare(&bytes, self.pages.write_needs(number, store), &[page], store)?;
+        if let Some(page) = self.pages.get_mut(number, store)? {
+            store.writable(page)?;
         }
         Ok(())
     }

@@ -32,6 +32,13 @@ pub(super) struct Entry {
     pub storage: Storage,
 }
 
+impl Entry {
+    /// Whether one owner has the page, in memory or in a slot of the device.
+    pub fn is_own(&self) -> bool {
+        self.users == 1 && matches!(self.storage, Storage::Slab(_) | Storage::Disk(_))
+    }
+}
+
 /// The entries of all pages, in chunks: they never move, and grow without a copy.
 #[derive(Default)]
 pub(super) struct Entries {

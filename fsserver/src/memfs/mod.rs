@@ -82,7 +82,8 @@ const FEATURES: Features = Features::SPARSE
     .union(Features::OPEN_UNLINKED)
     .union(Features::CLONE)
     .union(Features::DIRECT)
-    .union(Features::READ_RANGES);
+    .union(Features::READ_RANGES)
+    .union(Features::COUNT_SPACE);
 
 /// Whether a read request updates the access time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,6 +17,8 @@ foundation::mutant_switches! { pub(super),
     forget_changes: ForgetChanges;
     /// F9: the version is the old one after a change that failed.
     version_kept: VersionKept;
+    /// Q1: an allocation leaves what is shared as it is.
+    keep_shared: AllocateKeepsShared;
 }
 
 /// F9: the bytes that a new length removes do not count as changed.

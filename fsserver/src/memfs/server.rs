@@ -2,12 +2,12 @@
 
 use alloc::vec::Vec;
 
-use foundation::{ByteCount, Errno, FileOffset};
+use foundation::{ByteCount, Errno, FileOffset, PAGE_BYTES, PageCount};
 use fsproto::{
-    Allocate, AllocateMode, Attr, AttrMask, ByteRange, CloneRange, Features, FileId, FileKind,
-    Handle, Hole, HolesListed, Link, ListHoles, MAX_HOLES, MakeDir, MakeSymlink, Open, OpenFlags,
-    Path, Piece, Read, ReadAt, ReadDir, Records, Remove, Rename, SetAttr, Stat, StatFs, Version,
-    Write, WriteFlags, Writer, Written,
+    Allocate, AllocateMode, Attr, AttrMask, ByteRange, CloneRange, CountSpace, Features, FileId,
+    FileKind, Handle, Hole, HolesListed, Link, ListHoles, MAX_HOLES, MakeDir, MakeSymlink, Open,
+    OpenFlags, Path, Piece, Read, ReadAt, ReadDir, Records, Remove, Rename, SetAttr, SpaceCounted,
+    Stat, StatFs, Version, Write, WriteFlags, Writer, Written,
 };
 
 use super::content::Extension;
@@ -321,22 +321,37 @@ impl<C: Clock> FileServer for Memfs<C> {
         if length.is_zero() {
             return Err(Errno::EINVAL);
         }
-        offset
+        let end = offset
             .checked_add(length)
             .filter(|&end| end <= FileOffset(MAX_FILE_BYTES))
             .ok_or(Errno::EFBIG)?;
-        // Storage for a hole changes no byte.
-        let changing = match mode {
-            AllocateMode::PunchHole => offset.0..offset.0 + length.0,
-            AllocateMode::Extend | AllocateMode::KeepSize => offset.0..offset.0,
-        };
-        inode.change(changing, &mut self.pages, |content, pages| match mode {
-            AllocateMode::Extend => content.fill(offset, length, Extension::Allowed, pages),
-            AllocateMode::KeepSize => content.fill(offset, length, Extension::Forbidden, pages),
-            AllocateMode::PunchHole => content.punch(offset.0, length.0, pages),
-        })?;
+        let pages = &mut self.pages;
+        match mode {
+            AllocateMode::PunchHole => {
+                inode.change(offset.0..end.0, pages, |content, pages| {
+                    content.punch(offset.0, length.0, pages)
+                })?;
+            }
+            AllocateMode::Extend if end.0 > inode.content()?.size() => {
+                inode.change(end.0..end.0, pages, |content, pages| {
+                    content.fill(offset, length, Extension::Allowed, pages)
+                })?;
+            }
+            // Storage changes neither bytes nor length, so the version stays.
+            AllocateMode::Extend | AllocateMode::KeepSize => {
+                inode.content_mut()?.fill(offset, length, Extension::Forbidden, pages)?;
+            }
+        }
         inode.touched(now);
         self.attr(number)
+    }
+
+    fn count_space(&mut self, request: &CountSpace) -> Result<SpaceCounted, Errno> {
+        let content = self.inode(self.open_file(request.handle)?.inode)?.content()?;
+        let (start, end) = (request.offset.0, request.offset.0.saturating_add(request.length.0));
+        let pages = start / PAGE_BYTES as u64..end.div_ceil(PAGE_BYTES as u64);
+        let pages = if start < end { content.space_for(&pages, &self.pages) } else { 0 };
+        Ok(SpaceCounted { pages: PageCount(pages) })
     }
 
     fn clone_range(&mut self, request: &CloneRange) -> Result<Written, Errno> {

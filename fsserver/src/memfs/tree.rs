@@ -15,6 +15,7 @@ use core::ops::Range;
 
 use foundation::Errno;
 
+use super::entries::Entry;
 use super::node::{
     BITS, CHILDREN_BYTES, Children, FANOUT, Inserted, MAX_HEIGHT, NODE_BYTES, Node, allocate,
     child_of, insert_at, met, own, release, remove, span,
@@ -111,6 +112,13 @@ impl Tree {
     pub fn write_needs(&self, page: u64, store: &Pages) -> Needs {
         self.find(page).map_or(Needs { pages: 1, places: 1 }, |(page, is_shared_above)| {
             store.change_needs(page, is_shared_above)
+        })
+    }
+
+    /// Whether the bytes of a page can change with no more space than it takes.
+    pub fn has_own_storage(&self, page: u64, store: &Pages) -> bool {
+        self.find(page).is_some_and(|(page, is_shared_above)| {
+            !is_shared_above && store.entries.get(page.entry()).is_some_and(Entry::is_own)
         })
     }
 

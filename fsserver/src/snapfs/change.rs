@@ -5,8 +5,8 @@ use core::ops::Range;
 
 use foundation::{ByteCount, Errno, FileOffset, PageCount};
 use fsproto::{
-    Allocate, AllocateMode, Attr, Features, FileId, Handle, OpenFlags, SetAttr, Write, WriteFlags,
-    Written,
+    Allocate, AllocateMode, Attr, CountSpace, Features, FileId, Handle, OpenFlags, SetAttr, Write,
+    WriteFlags, Written,
 };
 
 use super::file::{File, PAGE};
@@ -75,13 +75,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         let pays = self.base.features().intersects(Features::CLONE | Features::SPARSE);
         let paid = if pays { covered } else { PageCount::ZERO };
         let unpaid = stores.saturating_sub(paid);
-        if self.space.has_reservations()
-            && let Err(error) = self.check_space(unpaid)
-        {
-            // The exact number is determined only where it decides.
-            let allocated = self.allocated_pages(id, ranges)?.saturating_sub(covered);
-            self.check_space(unpaid.saturating_sub(allocated)).map_err(|_| error)?;
-        }
+        self.check_change(id, ranges, unpaid, covered)?;
         self.space.used_up(unpaid.saturating_add(covered));
         if mutants::skip_rescue(change) {
             return Ok(());
@@ -111,6 +105,43 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
             live.extend(found.into_iter().filter(|run| run.is_hole || bytes.start < size));
         }
         Ok(live)
+    }
+
+    /// ENOSPC unless the base has space for what a change of some ranges needs in addition to all
+    /// that is reserved: at most `unpaid` pages, besides `covered` ones that reservations pay for.
+    pub(super) fn check_change(
+        &mut self,
+        id: FileId,
+        ranges: &[Range<u64>],
+        unpaid: PageCount,
+        covered: PageCount,
+    ) -> Result<(), Errno> {
+        if unpaid.is_zero() || !self.space.has_reservations() {
+            return Ok(());
+        }
+        let Err(error) = self.check_space(unpaid) else { return Ok(()) };
+        // The exact number is determined only where it decides.
+        let needed = match self.base.features().contains(Features::COUNT_SPACE) {
+            true => unpaid.min(self.counted_space(id, ranges)?),
+            false => {
+                let allocated = self.allocated_pages(id, ranges)?.saturating_sub(covered);
+                unpaid.saturating_sub(allocated)
+            }
+        };
+        // What needs nothing takes nothing of what is reserved.
+        if needed.is_zero() { Ok(()) } else { self.check_space(needed).map_err(|_| error) }
+    }
+
+    /// Number of pages of space that a change of all of some ranges takes from the base.
+    fn counted_space(&mut self, id: FileId, ranges: &[Range<u64>]) -> Result<PageCount, Errno> {
+        let handle = self.files.get(id)?.base_handle()?;
+        let mut counted = PageCount::ZERO;
+        for bytes in ranges {
+            let (offset, length) = (FileOffset(bytes.start), ByteCount(bytes.end - bytes.start));
+            let answer = self.base.request(&CountSpace { handle, offset, length }, &[])?;
+            counted = counted.saturating_add(answer.pages);
+        }
+        Ok(counted)
     }
 
     /// Number of pages in some ranges that the base has allocated for this file alone: changing
@@ -253,6 +284,21 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         }
     }
 
+    /// Prepares an allocation of storage for a range. It changes no byte, so data need no rescue:
+    /// what is reserved for them pays for a later write, however often the range is allocated. But
+    /// holes become data, which a write would rescue with space that nobody has reserved. So
+    /// snapshots record them as holes now.
+    fn prepare_storage(&mut self, id: FileId, bytes: &Range<u64>) -> Result<(), Errno> {
+        let ranges = core::slice::from_ref(bytes);
+        let pages = pages_of(bytes);
+        let stores = PageCount(pages.end - pages.start);
+        self.check_change(id, ranges, stores, PageCount::ZERO)?;
+        self.space.used_up(stores);
+        let mut live = self.live_runs(id, ranges)?;
+        live.retain(|run| run.is_hole && !mutants::allocate_live_holes());
+        self.rescuing().rescue(id, &live)
+    }
+
     /// Makes a hole, or allocates storage.
     pub(super) fn allocate_range(&mut self, request: &Allocate) -> Result<Attr, Errno> {
         let (base, id) = self.handles.regular(request.handle, OpenFlags::WRITE)?;
@@ -261,12 +307,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         if request.mode == AllocateMode::PunchHole {
             self.prepare(id, Change::Punch, bytes.clone(), partial_pages(&bytes))?;
         } else {
-            let pages = pages_of(&bytes);
-            let pages = PageCount(pages.end - pages.start);
-            if self.space.has_reservations() {
-                self.check_space(pages)?;
-            }
-            self.space.used_up(pages);
+            self.prepare_storage(id, &bytes)?;
         }
         let attr = self.base.request(&Allocate { handle: base, ..*request }, &[]);
         let after = attr.map_or(size, |attr| attr.size.0);

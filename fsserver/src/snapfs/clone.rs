@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use foundation::{ByteCount, Errno, PageCount, SnapshotOffset};
-use fsproto::{CloneRange, FileId, Handle, Written};
+use fsproto::{CloneRange, Features, FileId, Handle, Written};
 
 use super::Snapfs;
 use super::change::{Change, pages_of, range_of};
@@ -52,8 +52,11 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         self.traffic.cloned += written.map_or(ByteCount::ZERO, |written| written.length);
         self.copier.note_sharing(source.1);
         self.copier.note_sharing(id);
-        // Only the base knows which of the pages are holes now.
-        self.files.get_mut(id)?.holes = None;
+        // Only the base knows which of the pages are holes now. If it does not tell, all of them
+        // count as data, and holes elsewhere, for which nothing is reserved, must not.
+        if self.base.features().contains(Features::SPARSE) {
+            self.files.get_mut(id)?.holes = None;
+        }
         written
     }
 

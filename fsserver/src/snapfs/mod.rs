@@ -97,7 +97,8 @@ const WANTED: Features = Features::SPARSE
     .union(Features::OPEN_UNLINKED)
     .union(Features::CLONE)
     .union(Features::DIRECT)
-    .union(Features::READ_RANGES);
+    .union(Features::READ_RANGES)
+    .union(Features::COUNT_SPACE);
 
 /// What the wrapper holds at present.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -57,6 +57,8 @@ foundation::mutant_switches! {
     never_widen: NeverWiden;
     /// Q4: only the pages around a change are rescued with it.
     never_join: NeverJoin;
+    /// Q1: an allocation turns holes into data that snapshots find in the file.
+    allocate_live_holes: AllocateLiveHoles;
     /// Q1: no space is reserved.
     no_reservation: NoReservation;
     /// C11: a page-in does not consult the rescue map.

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 use core::ops::Range;
+use core::slice;
 
 use foundation::{ByteCount, Errno, FileOffset, PageCount};
 use fsproto::{
@@ -283,7 +284,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
             Some((bytes, step))
                 if untouched && !mutants::silent_elide() && !mutants::elide_append() =>
             {
-                match self.touch(base, bytes) {
+                match self.touch(base, id, bytes) {
                     Ok(now) => {
                         self.note_step(id, bytes, step, Some(now));
                         (done, None)
@@ -411,11 +412,20 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
     }
 
     /// Changes times and version of an elided write, which is a write all the same (W7): copies a
-    /// part of the file onto itself.
-    fn touch(&mut self, base: Handle, bytes: &Range<u64>) -> Result<(u64, Version), Errno> {
+    /// part of the file onto itself. A part of a page that is shared takes a page.
+    fn touch(
+        &mut self,
+        base: Handle,
+        id: FileId,
+        bytes: &Range<u64>,
+    ) -> Result<(u64, Version), Errno> {
         let page = bytes.start.next_multiple_of(PAGE);
-        let part =
-            if page + PAGE <= bytes.end { page..page + PAGE } else { bytes.start..bytes.start + 1 };
+        let mut part = page..page + PAGE;
+        if part.end > bytes.end {
+            part = bytes.start..bytes.start + 1;
+            self.check_change(id, slice::from_ref(&part), PageCount(1), PageCount::ZERO)?;
+            self.space.used_up(PageCount(1));
+        }
         let place = Position { handle: base, offset: FileOffset(part.start) };
         let written = self.copy_on_base(place, place, ByteCount(part.end - part.start))?;
         Ok((written.size.0, written.version))

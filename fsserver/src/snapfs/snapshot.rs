@@ -174,19 +174,21 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         }
         let more = file.map.would_reserve(pages_of(bytes), holes);
         let with_margin = |pages: PageCount| PageCount(pages.0.saturating_mul(margin));
-        if more.is_zero() {
+        // Also where there is nothing more: the bound may be higher than what was checked.
+        match self.space.check(&mut self.base, with_margin(more)) {
+            Err(Errno::ENOSPC) => {}
+            checked => return checked,
+        }
+        // The exact number is determined only where it decides. The bound is one on top of what is
+        // reserved so far, which is counted now, too.
+        self.files.tighten(&mut self.space);
+        let file = self.files.get(id)?;
+        let holes = file.holes.as_ref().ok_or(Errno::EIO)?;
+        let exactly = file.map.would_reserve_exactly(pages_of(bytes), holes);
+        if exactly.is_zero() {
             return Ok(());
         }
-        self.check_space(with_margin(more)).or_else(|error| {
-            // The exact number is determined only where it decides.
-            let file = self.files.get(id)?;
-            let holes = file.holes.as_ref().ok_or(Errno::EIO)?;
-            let exactly = file.map.would_reserve_exactly(pages_of(bytes), holes);
-            if exactly.is_zero() {
-                return Ok(());
-            }
-            if exactly < more { self.check_space(with_margin(exactly)) } else { Err(error) }
-        })
+        self.space.check(&mut self.base, with_margin(exactly))
     }
 
     /// Records a snapshot in the current epoch and assigns its handle. The space that it may need

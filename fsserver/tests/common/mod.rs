@@ -1,6 +1,7 @@
 //! Shared by the tests: a client with typed requests, whose methods return errors.
 #![allow(dead_code)]
 
+pub mod allocated;
 pub mod device;
 pub mod direct;
 pub mod rules;

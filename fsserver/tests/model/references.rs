@@ -13,13 +13,15 @@ impl World {
     pub fn clone_some(&mut self) {
         let Some((target, file)) = self.some_open() else { return };
         let from_snapshot = self.random.below(2) == 0 && !self.snapshots.is_empty();
-        let (source, bytes) = if from_snapshot {
+        let (source, bytes, source_file) = if from_snapshot {
             let held = &self.snapshots[self.random.below(self.snapshots.len() as u64) as usize];
-            (held.handle, held.bytes.clone())
+            (held.handle, held.bytes.clone(), held.file)
         } else {
             let Some((source, file)) = self.some_open() else { return };
-            (source, self.contents[file].clone())
+            (source, self.contents[file].clone(), file)
         };
+        self.shared(file);
+        self.shared(source_file);
         let (from, length) = self.random.range(bytes.len() as u64);
         let mut to = self.random.position(MAX_BYTES - length);
         if self.random.below(2) == 0 {
@@ -41,6 +43,7 @@ impl World {
         let Some((handle, file)) = self.some_open() else { return };
         let offset = self.random.position(MAX_BYTES / 2);
         let (mut pieces, mut data, mut whole) = (Vec::new(), Vec::new(), Vec::new());
+        self.shared(file);
         for _ in 0..self.random.below(4) + 1 {
             if self.random.below(3) == 0 || self.snapshots.is_empty() {
                 let bytes =
@@ -54,7 +57,9 @@ impl World {
                 whole.extend(bytes);
                 continue;
             }
-            let held = &self.snapshots[self.random.below(self.snapshots.len() as u64) as usize];
+            let held = self.random.below(self.snapshots.len() as u64) as usize;
+            self.shared(self.snapshots[held].file);
+            let held = &self.snapshots[held];
             let at = offset + whole.len() as u64;
             let same_place = held.file == file
                 && held.offset <= at

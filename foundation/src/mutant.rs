@@ -220,6 +220,34 @@ mutants! {
     ManyDirtyPages = "many-dirty-pages",
     /// Q6: pages that a server does not take keep others from storing.
     RefusedPagesCount = "refused-pages-count",
+    /// M1: an absent page of a mapped file is zeros.
+    AbsentIsZeros = "absent-is-zeros",
+    /// M2: the first store to a page of a mapped file is not noticed.
+    StoreUnnoticed = "store-unnoticed",
+    /// M2: a page whose frame others refer to is stored to in place.
+    StoreToLent = "store-to-lent",
+    /// M2: pages that are written back are not write-protected.
+    UnprotectedWriteBack = "unprotected-write-back",
+    /// M2: reclaim drops dirty pages of mapped files.
+    DropDirty = "drop-dirty",
+    /// M4: a fetch brings bytes from before a change of the file.
+    StaleFetch = "stale-fetch",
+    /// M4: pages stay as they were before a change of the file.
+    ChangeKeepsPages = "change-keeps-pages",
+    /// M2: stores to the page in which a file ends are lost when it is resized.
+    LosePartial = "lose-partial",
+    /// M2: a page that the server did not take counts as written.
+    RefusedIsWritten = "refused-is-written",
+    /// M2: write-back extends a file to whole pages.
+    WriteBackExtends = "write-back-extends",
+    /// M2: stored pages of a server that is gone are lost without a message.
+    LoseSilently = "lose-silently",
+    /// M4: a reader does not see what was stored to a mapped file.
+    ReadPastStores = "read-past-stores",
+    /// M2: no space is reserved for a page that is stored to.
+    ReserveNothing = "reserve-nothing",
+    /// M6: files that others may change can be mapped.
+    MapUncertain = "map-uncertain",
     /// Q3: a page of a file is read back from the neighbouring slot of the device.
     SpillWrongSlot = "spill-wrong-slot",
     /// F5: a page of a file that cannot be read from the device is zeros.

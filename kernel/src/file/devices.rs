@@ -355,6 +355,10 @@ impl MemoryDevice {
 }
 
 impl FileObject for MemoryDevice {
+    fn is_zeros(&self) -> bool {
+        self.which == Memory::Zero
+    }
+
     fn stat(&self) -> Result<Stat, Errno> {
         let device_number = 1 << 8 | self.which as u64;
         Ok(Stat {

@@ -1,43 +1,53 @@
-//! Shared mappings of files: one shared memory object for each file, kept coherent with the file on
-//! its server.
+//! Files that are mapped shared: their server's side of `mem::file_pages`.
 //!
-//! Servers do not know about mappings. All access goes through the kernel, which keeps both sides
-//! coherent: before a file is read or changed, dirty pages of its mappings are written to it; after
-//! a write, the written bytes are copied to the mapped pages. The kernel knows which pages were
-//! stored to, and limits them (`mem::stores`); those whose fingerprint is still that of the file's
-//! bytes need not be written. Such files are limited, too ([`MAX_BYTES`]).
+//! Servers do not know about mappings. Everything that reads or changes a file goes through the
+//! kernel, which keeps memory and file alike:
 //!
-//! A file's memory is kept after its last mapping, because neither the end of a process nor munmap
-//! waits for a server (X9). Until it is written it acts as a page cache: newer than the file, and
-//! seen by every reader. Only clients of a server wait for it: those that open or map a file of its
-//! mount ([`write_unused`]), synchronise it ([`write_mount`]), name the mapping ([`write_range`]),
-//! or store to too many pages.
+//! - Readers ([`before_read`]) write the dirty pages of their range first. So there is one way to
+//!   read a file: from its server.
+//! - Changes ([`change`](change::change)) take the pages of their range out of memory, after
+//!   writing those that were stored to.
+//! - Before a page becomes dirty its server is asked to reserve its space. So write-back to a
+//!   healthy server never fails, and a store that has no space fails itself (SIGBUS).
 //!
-//! Locks: `MappedFile::fingerprints` (sleeps) is held while writing back, changing the file, and
-//! copying the change to the mapped pages, so that none undoes the other. It is taken after an open
-//! file's position lock, also in the fault of a store that waits. `FILES` is a spin lock, never
-//! held while waiting.
+//! A file's pages stay after its last mapping until they are written, because neither the end of a
+//! process nor munmap waits for a server (X9). The kernel's writers do that (`writers`), and write
+//! what is in the way of others when memory is short.
+//!
+//! Only files are mapped that change by requests of this kernel alone (M6); ENODEV elsewhere.
+//!
+//! Locks: `MappedFile::size`, the file's lock, sleeps, also while its server is waited for. It is
+//! taken after an open file's position lock and before anything of `mem`. While it is held, no
+//! program's memory is touched, and no other file's lock is taken. `FILES` is a spin lock, never
+//! held across a wait.
 
-mod writing;
+mod change;
+mod failures;
+mod write_back;
+mod writers;
 
-use super::{FileObject, Identity, Io, UserBuffers, WriteOutcome};
+pub use change::{Extent, change};
+pub use failures::{Failures, latest as latest_failure};
+pub use writers::{MAX_WRITERS, await_work, register_spawn, write_what_is_due};
+
+use super::{FileObject, Identity, MAX_OFFSET, mutants};
+use crate::mem::file_pages::{Keeper, Opened, Reservation, Taken};
 use crate::mem::stores::Share;
-use crate::mem::{self, OutOfMemory, PAGE_BYTES, SharedMemory, Space, UserSlice, fallible};
-use crate::sync::{Mutex, SleepLock, rank};
-use alloc::boxed::Box;
+use crate::mem::{
+    Backing, Claim, FileMapping, FilePages, PAGE_BYTES, Page, PageRange, Space, fallible,
+};
+use crate::sync::{Mutex, Once, SleepLock, rank};
 use alloc::collections::BTreeMap;
 use alloc::collections::btree_map::Entry;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::ops::{Bound, RangeInclusive};
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use foundation::{ByteCount, Errno, FileOffset, PageCount};
+use fsproto::AllocateMode;
 
-/// The largest file offset of a shared mapping; ENODEV beyond.
-pub const MAX_BYTES: ByteCount = ByteCount(64 << 20);
-
-/// Frames that are freed at once while a file is read in.
-const FREED_AT_ONCE: usize = 64;
+/// All pages of a file.
+const EVERYTHING: PageRange = PageRange { start: Page(0), end: Page(u64::MAX) };
 
 /// Files that programs have mapped, until they are found written and unused.
 static FILES: Mutex<BTreeMap<Identity, Arc<MappedFile>>, rank::SharedMappings> =
@@ -45,39 +55,31 @@ static FILES: Mutex<BTreeMap<Identity, Arc<MappedFile>>, rank::SharedMappings> =
 /// Their number. Usually 0, and then all functions here return at once.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
-/// A file with shared mappings.
-struct MappedFile {
-    /// Open for reading and writing.
-    object: Arc<dyn FileObject>,
-    memory: Arc<SharedMemory>,
-    /// The dirty pages of its server's files.
+/// A server with mapped files.
+#[derive(Default)]
+struct Server {
+    /// The dirty pages of its files.
     share: Arc<Share>,
-    /// Mappings made so far.
-    mappings: AtomicU64,
-    /// For each page that was read in, the fingerprint of the file's bytes.
-    fingerprints: SleepLock<Fingerprints, rank::SharedMapping>,
+    /// A writer waits for it.
+    is_served: AtomicBool,
 }
 
-/// Fingerprints by page number, ascending.
-#[derive(Default)]
-struct Fingerprints(Vec<(u64, u64)>);
-
-impl Fingerprints {
-    fn get(&self, page: u64) -> Option<u64> {
-        let at = self.0.binary_search_by_key(&page, |&(page, _)| page).ok()?;
-        self.0.get(at).map(|&(_, found)| found)
-    }
-
-    fn set(&mut self, page: u64, found: u64) -> Result<(), OutOfMemory> {
-        match self.0.binary_search_by_key(&page, |&(page, _)| page) {
-            Ok(at) => self.0.get_mut(at).into_iter().for_each(|known| known.1 = found),
-            Err(at) => {
-                fallible::reserve(&mut self.0, 1)?;
-                self.0.insert(at, (page, found));
-            }
-        }
-        Ok(())
-    }
+/// A file with shared mappings.
+struct MappedFile {
+    identity: Identity,
+    /// For messages.
+    path: Vec<u8>,
+    pages: Arc<FilePages>,
+    server: Arc<Server>,
+    /// By which pages are fetched.
+    reader: Arc<dyn FileObject>,
+    /// Open for writing, once it was mapped by such an open file.
+    writer: Once<Arc<dyn FileObject>>,
+    /// The file's lock: it orders write-back, first stores and changes. The file's size, where it
+    /// is known.
+    size: SleepLock<Option<ByteCount>, rank::SharedMapping>,
+    failures: Failures,
+    retry: writers::Retry,
 }
 
 /// Whether there is any shared mapping of a file.
@@ -85,119 +87,152 @@ pub fn any() -> bool {
     COUNT.load(Ordering::Relaxed) > 0
 }
 
-fn find(object: &Arc<dyn FileObject>) -> Option<Arc<MappedFile>> {
-    if !any() {
-        return None;
-    }
-    FILES.lock().get(&object.identity()?).cloned()
+fn find(identity: Identity) -> Option<Arc<MappedFile>> {
+    if any() { FILES.lock().get(&identity).cloned() } else { None }
 }
 
-/// The shared memory of a file, after reading in `length` bytes from `offset` on. `object` must be
-/// open for reading and writing.
+fn find_object(object: &Arc<dyn FileObject>) -> Option<Arc<MappedFile>> {
+    if any() { find(object.identity()?) } else { None }
+}
+
+/// What a region is backed by that maps a file from `offset` on. `object` is what `opened` has open
+/// for reading, by this path. ENODEV where the file's bytes may change without this kernel's
+/// knowledge (M6).
 pub fn map(
     space: &Arc<Space>,
     object: &Arc<dyn FileObject>,
+    path: &[u8],
+    opened: Arc<dyn Opened>,
     offset: FileOffset,
     length: ByteCount,
-) -> Result<Arc<SharedMemory>, Errno> {
+) -> Result<Backing, Errno> {
+    if offset.checked_add(length).is_none_or(|end| end > MAX_OFFSET) {
+        return Err(Errno::EOVERFLOW);
+    }
+    // What a server has in memory depends on no other server (F8).
+    if space.policy.is_server() {
+        return Err(Errno::ENODEV);
+    }
     let identity = object.identity().ok_or(Errno::ENODEV)?;
-    let end = offset
-        .checked_add(length)
-        .map(|end| end - FileOffset::ZERO)
-        .filter(|&end| end <= MAX_BYTES)
-        .ok_or(Errno::ENODEV)?;
-    mem::register_writer(writing::serve_store);
-    let (file, memory) = {
-        let mut files = FILES.lock();
-        let share = files.range(of_device(identity.device)).next().map(|(_, file)| &file.share);
-        let share = share.cloned().unwrap_or_default();
-        let file = match files.entry(identity) {
-            Entry::Occupied(known) => known.get().clone(),
-            Entry::Vacant(place) => {
-                place.insert(Arc::new(MappedFile::new(space, object, share)?)).clone()
-            }
-        };
-        COUNT.store(files.len(), Ordering::Relaxed);
-        file.mappings.fetch_add(1, Ordering::Relaxed);
-        let memory = file.memory.clone();
-        (file, memory)
+    let source = object.mapping_source().ok_or(Errno::ENODEV)?;
+    writers::ensure(identity.device)?;
+    let mut files = FILES.lock();
+    let server = files.range(of_device(identity.device)).next().map(|(_, file)| &file.server);
+    let server = server.cloned().unwrap_or_default();
+    let mapped = match files.entry(identity) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(place) => {
+            let path = fallible::to_vec(path)?;
+            place.insert(Arc::new_cyclic(|me: &Weak<MappedFile>| {
+                let (pager, handle) = source;
+                let keeper = me.clone() as Weak<dyn Keeper>;
+                let share = server.share.clone();
+                MappedFile {
+                    identity,
+                    path,
+                    pages: FilePages::new(pager, handle, keeper, share, &space.account),
+                    server,
+                    reader: object.clone(),
+                    writer: Once::new(),
+                    size: SleepLock::new(None),
+                    failures: Failures::default(),
+                    retry: writers::Retry::default(),
+                }
+            }))
+        }
     };
-    file.read_in(space, (offset - FileOffset::ZERO).whole_pages(), end.covering_pages())?;
-    Ok(memory)
+    if opened.may_write() {
+        mapped.writer.call_once(|| object.clone());
+    }
+    // Under the lock: nobody finds the file unused from here on.
+    let mapping = FileMapping::new(&mapped.pages, opened);
+    COUNT.store(files.len(), Ordering::Relaxed);
+    Ok(Backing::File { mapping, first: (offset - FileOffset::ZERO).whole_pages().0 })
 }
 
-/// Writes dirty pages to the file. Called before every read of it.
-pub fn before_read(space: &Arc<Space>, object: &Arc<dyn FileObject>) -> Result<(), Errno> {
-    match find(object) {
-        Some(file) => file.write_back(space, &mut *file.fingerprints.lock()?),
-        None => Ok(()),
+/// Writes the dirty pages of a range to the file. Called before every read of it.
+pub fn before_read(
+    object: &Arc<dyn FileObject>,
+    offset: FileOffset,
+    length: ByteCount,
+) -> Result<(), Errno> {
+    let Some(file) = find_object(object) else { return Ok(()) };
+    let range = pages_of(offset, offset.saturating_add(length));
+    if file.pages.is_dirty_in(range) && !mutants::read_past_stores() {
+        file.synchronise(range)?;
+    }
+    Ok(())
+}
+
+/// Writes all dirty pages of a file, as for fsync(2).
+pub fn write_file(object: &Arc<dyn FileObject>) -> Result<(), Errno> {
+    before_read(object, FileOffset::ZERO, ByteCount(MAX_OFFSET.0))
+}
+
+/// Writes the dirty pages of the files that are mapped in a range, as msync(2) does. Reports also
+/// what failed since the last report to the open files that were mapped.
+pub fn synchronise(space: &Arc<Space>, range: PageRange) -> Result<(), Errno> {
+    let (mut rest, mut result) = (range, Ok(()));
+    while any()
+        && let Some((mapping, pages, behind)) = space.next_mapped_file(rest)
+    {
+        rest = behind;
+        let written = mapping.synchronise(pages);
+        let known = FILES.lock().values().find(|file| Arc::ptr_eq(&file.pages, &mapping)).cloned();
+        let reported = known.map_or(Ok(()), |file| file.failures.report(mapping.opened()));
+        result = result.and(written).and(reported);
+    }
+    result
+}
+
+/// The failure of write-back of a file that an open file of it was not told of, if there is one.
+pub fn report(object: &Arc<dyn FileObject>, opened: &dyn Opened) -> Result<(), Errno> {
+    find_object(object).map_or(Ok(()), |mapped| mapped.failures.report(opened))
+}
+
+/// Writes the dirty pages of all files of one mount, by its device number. Waits for its server
+/// only.
+pub fn write_mount(device: u64) {
+    let mut last = None;
+    while any()
+        && let Some(file) = after(device, last)
+    {
+        last = Some(file.identity);
+        // Who asks cannot be told of one file.
+        let _ = file.synchronise(EVERYTHING);
     }
 }
 
-/// Runs a write, and copies what was written to the mapped pages.
-pub fn write(
-    space: &Arc<Space>,
-    object: &Arc<dyn FileObject>,
-    write: impl FnOnce() -> Result<WriteOutcome, Errno>,
-) -> Result<WriteOutcome, Errno> {
-    let Some(file) = find(object) else { return write() };
-    let mut known = file.fingerprints.lock()?;
-    file.write_back(space, &mut known)?;
-    let written = write()?;
-    file.update(space, &mut known, written.start(), written.end)?;
-    Ok(written)
+/// The same for all devices of which `is_written` is false: the mounts that were unmounted.
+pub fn write_others(is_written: impl Fn(u64) -> bool) {
+    let mut next = 0;
+    while any()
+        && let Some(device) = device_from(next)
+    {
+        if !is_written(device) {
+            write_mount(device);
+        }
+        next = device + 1;
+    }
 }
 
-/// Runs a change of length or holes, and updates all mapped pages.
-pub fn change(
-    space: &Arc<Space>,
-    object: &Arc<dyn FileObject>,
-    change: impl FnOnce() -> Result<(), Errno>,
-) -> Result<(), Errno> {
-    let Some(file) = find(object) else { return change() };
-    let mut known = file.fingerprints.lock()?;
-    file.write_back(space, &mut known)?;
-    change()?;
-    file.update(space, &mut known, FileOffset::ZERO, FileOffset(MAX_BYTES.0))
-}
-
-/// Which mapped files are written.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Which {
-    All,
-    /// Those that nobody maps any more.
-    Unused,
+/// Whether files of a device are mapped, or were and are still in memory.
+pub fn has_files(device: u64) -> bool {
+    any() && FILES.lock().range(of_device(device)).next().is_some()
 }
 
 /// The first mapped file of a device behind `last`, or the first.
-fn after(device: u64, last: Option<Identity>) -> Option<(Identity, Arc<MappedFile>)> {
+fn after(device: u64, last: Option<Identity>) -> Option<Arc<MappedFile>> {
     let files = FILES.lock();
     let all = of_device(device);
     let behind =
         (last.map_or(Bound::Included(*all.start()), Bound::Excluded), Bound::Included(*all.end()));
-    files.range(behind).next().map(|(&identity, file)| (identity, file.clone()))
+    files.range(behind).next().map(|(_, file)| file.clone())
 }
 
 /// The keys of a device's files.
 fn of_device(device: u64) -> RangeInclusive<Identity> {
     Identity { device, inode: 0 }..=Identity { device, inode: u64::MAX }
-}
-
-/// Writes the dirty pages of files of one mount, by its device number. Waits for its server only.
-/// Files that are not mapped any more are dropped.
-pub fn write_mount(space: &Arc<Space>, device: u64) {
-    write_files(space, device, Which::All);
-}
-
-/// The same for all devices of which `is_written` is false: the mounts that were unmounted.
-pub fn write_others(space: &Arc<Space>, is_written: impl Fn(u64) -> bool) {
-    let mut next = 0;
-    while let Some(device) = device_from(next) {
-        if !is_written(device) {
-            write_mount(space, device);
-        }
-        next = device + 1;
-    }
 }
 
 /// The lowest device number from `first` on that has mapped files.
@@ -206,192 +241,53 @@ fn device_from(first: u64) -> Option<u64> {
     FILES.lock().range(from..).next().map(|(identity, _)| identity.device)
 }
 
-/// The same for files that are not mapped any more.
-pub fn write_unused(space: &Arc<Space>, device: u64) {
-    write_files(space, device, Which::Unused);
-}
-
-fn write_files(space: &Arc<Space>, device: u64, which: Which) {
-    if !any() {
-        return;
-    }
-    let mut last = None;
-    while let Some((identity, file)) = after(device, last) {
-        last = Some(identity);
-        if which == Which::All || file.is_unused() {
-            write_and_drop(space, identity, file);
-        }
-    }
-}
-
-/// Writes the dirty pages of the files that are mapped in a range.
-pub fn write_range(space: &Arc<Space>, range: UserSlice) -> Result<(), Errno> {
-    if !any() {
-        return Ok(());
-    }
-    for memory in space.shared_memory(range)? {
-        if let Some((_, file)) = with_memory(&memory) {
-            file.write_back(space, &mut *file.fingerprints.lock()?)?;
-        }
-    }
-    Ok(())
-}
-
-/// Writes a file's dirty pages, and drops it if it is not mapped any more. Pages that could not be
-/// written stay for the next attempt, unless the server is gone.
-fn write_and_drop(space: &Arc<Space>, identity: Identity, file: Arc<MappedFile>) {
-    let before = file.mappings.load(Ordering::Relaxed);
-    let known = file.fingerprints.lock().map_err(Errno::from);
-    let written = known.and_then(|mut known| file.write_back(space, &mut known));
-    if written.is_err() && !file.object.is_lost() {
-        return;
-    }
-    let mut files = FILES.lock();
-    let is_unused = file.is_unused() && file.mappings.load(Ordering::Relaxed) == before;
-    let gone = if is_unused { files.remove(&identity) } else { None };
-    COUNT.store(files.len(), Ordering::Relaxed);
-    drop(files);
-    drop(gone);
-}
-
-/// The mapped file with this memory.
-fn with_memory(memory: &SharedMemory) -> Option<(Identity, Arc<MappedFile>)> {
-    let files = FILES.lock();
-    let mut all = files.iter();
-    let found = all.find(|(_, file)| core::ptr::eq(Arc::as_ptr(&file.memory), memory));
-    found.map(|(&identity, file)| (identity, file.clone()))
-}
-
 /// Offset of the first byte of a page of a file.
-fn start_of(page: u64) -> FileOffset {
-    FileOffset::ZERO + PageCount(page).bytes()
+fn start_of(page: Page) -> FileOffset {
+    FileOffset(page.start().0)
 }
 
-/// The fingerprint of a page.
-fn fingerprint(bytes: &[u8]) -> u64 {
-    // FNV-1a by words. Collisions are no attack: a program that maps a file shared may write to it
-    // anyway.
-    bytes.chunks(8).fold(0xcbf2_9ce4_8422_2325, |hash: u64, chunk| {
-        let word = chunk.iter().rev().fold(0, |word: u64, &byte| word << 8 | u64::from(byte));
-        (hash ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23)
-    })
+/// The pages that some bytes lie in.
+fn pages_of(start: FileOffset, end: FileOffset) -> PageRange {
+    let first = Page(start.0 / PAGE_BYTES as u64);
+    PageRange { start: first, end: Page(end.0.div_ceil(PAGE_BYTES as u64)).max(first) }
 }
 
 impl MappedFile {
-    fn new(
-        space: &Arc<Space>,
-        object: &Arc<dyn FileObject>,
-        share: Arc<Share>,
-    ) -> Result<Self, OutOfMemory> {
-        Ok(Self {
-            object: object.clone(),
-            memory: SharedMemory::of_file(&space.account, &share, MAX_BYTES.covering_pages())?,
-            share,
-            mappings: AtomicU64::new(0),
-            fingerprints: SleepLock::new(Fingerprints::default()),
-        })
+    /// The open file by which pages are written.
+    fn writer(&self) -> Result<&Arc<dyn FileObject>, Errno> {
+        self.writer.get().ok_or(Errno::EIO)
     }
 
-    /// Whether nobody maps it.
-    fn is_unused(&self) -> bool {
-        Arc::strong_count(&self.memory) == 1
-    }
-
-    fn io<'a>(space: &'a Arc<Space>) -> Io<'a> {
-        Io { space, caller: None, nonblocking: false }
-    }
-
-    /// Reads a page of the file; bytes past the end are zeros.
-    fn read_page(&self, space: &Arc<Space>, page: u64) -> Result<Vec<u8>, Errno> {
-        let mut to = UserBuffers::kernel(PAGE_BYTES);
-        while !to.remaining().is_zero() {
-            let done = ByteCount::of_len(PAGE_BYTES) - to.remaining();
-            if self.object.read(&Self::io(space), &mut to, start_of(page) + done)?.is_zero() {
-                break;
-            }
+    /// The file's size. `known` is what the file's lock protects.
+    fn size(&self, known: &mut Option<ByteCount>) -> Result<ByteCount, Errno> {
+        match *known {
+            Some(size) => Ok(size),
+            None => Ok(*known.insert(self.reader.stat()?.size)),
         }
-        let mut bytes = to.into_bytes();
-        let missing = PAGE_BYTES.saturating_sub(bytes.len());
-        fallible::reserve_exact(&mut bytes, missing)?;
-        bytes.resize(PAGE_BYTES, 0);
-        Ok(bytes)
-    }
-
-    /// Reads in the pages of a range that are not known yet. Frames are freed for them with no lock
-    /// held.
-    fn read_in(&self, space: &Arc<Space>, first: PageCount, end: PageCount) -> Result<(), Errno> {
-        let (mut next, mut failed) = (first.0, None);
-        loop {
-            match self.read_in_some(space, &mut next, end) {
-                Err(Errno::ENOMEM)
-                    if failed.replace(next) != Some(next)
-                        && mem::make_room(FREED_AT_ONCE, space.policy.claim())? => {}
-                result => return result,
-            }
-        }
-    }
-
-    /// Reads in pages from `next` on, which is advanced. ENOMEM where frames are short.
-    fn read_in_some(
-        &self,
-        space: &Arc<Space>,
-        next: &mut u64,
-        end: PageCount,
-    ) -> Result<(), Errno> {
-        let mut known = self.fingerprints.lock()?;
-        let pages = self.object.stat()?.size.covering_pages().min(end);
-        for page in *next..pages.0 {
-            *next = page;
-            if known.get(page).is_none() {
-                let bytes = self.read_page(space, page)?;
-                self.memory.write(page, 0, &bytes)?;
-                known.set(page, fingerprint(&bytes))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Copies the file's bytes from `start` to `end` to the pages in memory.
-    fn update(
-        &self,
-        space: &Arc<Space>,
-        known: &mut Fingerprints,
-        start: FileOffset,
-        end: FileOffset,
-    ) -> Result<(), Errno> {
-        let mut now = Box::new([0; PAGE_BYTES]);
-        let mut next = 0;
-        while let Some(page) = self.memory.next_page(next) {
-            next = page + 1;
-            let (from, to) = (start.max(start_of(page)), end.min(start_of(page + 1)));
-            if from >= to {
-                continue;
-            }
-            let bytes = self.read_page(space, page)?;
-            let [from, to] = [from, to].map(|offset| (offset - start_of(page)).to_usize());
-            self.memory.write(page, from, bytes.get(from..to).unwrap_or_default())?;
-            // Concurrent stores to the rest of the page are newer than the file, so the fingerprint
-            // is the file's.
-            now.copy_from_slice(&bytes);
-            known.set(page, fingerprint(&now[..]))?;
-        }
-        Ok(())
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fingerprints_differ_in_single_bytes() {
-        let mut page = [7u8; PAGE_BYTES];
-        let before = fingerprint(&page);
-        for at in [0, 1, 7, 8, 4095] {
-            page[at] ^= 1;
-            assert_ne!(fingerprint(&page), before, "{at}");
-            page[at] ^= 1;
+impl Keeper for MappedFile {
+    fn admit_store(&self, page: Page, claim: Claim) -> Result<(), Errno> {
+        while !self.server.share.admits() {
+            self.write_some_back()?;
         }
-        assert_eq!(fingerprint(&page), before);
+        let _size = self.size.lock()?;
+        if !self.pages.needs_reservation(page) {
+            return Ok(());
+        }
+        if !mutants::reserve_nothing() {
+            let length = PageCount(1).bytes();
+            self.writer()?.allocate(start_of(page), length, AllocateMode::KeepSize)?;
+        }
+        self.pages.make_own(page, Reservation::Reserved, claim)
+    }
+
+    fn synchronise(&self, range: PageRange) -> Result<(), Errno> {
+        if !self.pages.is_dirty_in(range) {
+            return Ok(());
+        }
+        let mut size = self.size.lock()?;
+        self.write_back(&mut size, range, Taken::All, &mut usize::MAX.clone())
     }
 }

@@ -87,3 +87,19 @@ pub(super) fn overtake() -> bool {
 pub(super) fn hand_to_killed() -> bool {
     active(Mutant::HandToKilled)
 }
+
+foundation::mutant_switches! {
+    pub(super),
+    /// M2: stores to the page in which a file ends are lost when it is resized.
+    lose_partial: LosePartial;
+    /// M2: a page that the server did not take counts as written.
+    refused_is_written: RefusedIsWritten;
+    /// M2: write-back extends a file to whole pages.
+    write_back_extends: WriteBackExtends;
+    /// M2: stored pages of a server that is gone are lost without a message.
+    lose_silently: LoseSilently;
+    /// M4: a reader does not see what was stored to a mapped file.
+    read_past_stores: ReadPastStores;
+    /// M2: no space is reserved for a page that is stored to.
+    reserve_nothing: ReserveNothing;
+}

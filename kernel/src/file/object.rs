@@ -1,12 +1,12 @@
 //! What an open file refers to: a file on a server, a directory, a pipe's end, a device.
 
 use super::{FileType, Identity, IoCaller, Ready, SetAttr, Stat, UserBuffers};
-use crate::mem::{Account, Frame, KeptFile, Snapshot, Space};
+use crate::mem::{Account, Frame, KeptFile, Pager, Snapshot, Space};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
 use foundation::{ByteCount, Errno, FileOffset, PageCount};
-use fsproto::{AllocateMode, OpenFlags};
+use fsproto::{AllocateMode, Handle, OpenFlags};
 
 /// On whose behalf an object is read or written.
 #[derive(Clone, Copy)]
@@ -109,6 +109,29 @@ pub trait FileObject: Any + Send + Sync {
     /// mapped shared.
     fn identity(&self) -> Option<Identity> {
         None
+    }
+
+    /// What fetches pages of the file as it is, and by which handle; `None` where the file cannot be
+    /// mapped shared.
+    fn mapping_source(&self) -> Option<(Arc<dyn Pager>, Handle)> {
+        None
+    }
+
+    /// Writes the first `length` bytes of adjacent pages of a mapped file at `at`, a page boundary,
+    /// below the end of the file. The pages' frames do not change meanwhile. Returns how many bytes
+    /// were written.
+    fn write_pages(
+        &self,
+        _at: FileOffset,
+        _pages: &[Frame],
+        _length: ByteCount,
+    ) -> Result<ByteCount, Errno> {
+        Err(Errno::ENODEV)
+    }
+
+    /// Whether a mapping of it is anonymous memory: `/dev/zero`.
+    fn is_zeros(&self) -> bool {
+        false
     }
 
     /// Whether its server is gone, so that it can never be read or written again.

@@ -5,11 +5,13 @@ use super::{
     mapped, mutants,
 };
 use crate::mem::account::{Account, Charge, Kind};
+use crate::mem::file_pages::Opened;
 use crate::mem::limits::{INFINITE, Resource};
+use crate::mem::{Backing, Space};
 use crate::sync::{SleepLock, rank};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use foundation::{ByteCount, Errno, FileOffset};
 use spin::Once;
 
@@ -42,6 +44,8 @@ pub struct OpenFile {
     status: AtomicU32,
     /// Called when this is dropped, once a lock of the whole file was set.
     drop_hook: Once<fn(&Self)>,
+    /// The failure of write-back that was reported last (`mapped`).
+    failure_seen: AtomicU64,
     _charge: Charge,
 }
 
@@ -62,6 +66,7 @@ impl OpenFile {
             position: SleepLock::new(FileOffset::ZERO),
             status: AtomicU32::new(status.bits()),
             drop_hook: Once::new(),
+            failure_seen: AtomicU64::new(mapped::latest_failure()),
             _charge: charge,
         }))
     }
@@ -124,7 +129,7 @@ impl OpenFile {
         }
         let mut position = self.position.lock()?;
         check_end(*position, to)?;
-        mapped::before_read(io.space, &self.object)?;
+        mapped::before_read(&self.object, *position, to.remaining())?;
         let requested = to.remaining();
         let count = self.object.read(&io, to, *position)?;
         *position = position.saturating_add(mutants::step(requested, count));
@@ -141,7 +146,7 @@ impl OpenFile {
         self.require(Status::READ)?;
         self.require_positions()?;
         check_end(at, to)?;
-        mapped::before_read(caller.space(), &self.object)?;
+        mapped::before_read(&self.object, at, to.remaining())?;
         self.object.read(&self.io(caller), to, at)
     }
 
@@ -155,7 +160,7 @@ impl OpenFile {
         }
         let mut position = self.position.lock()?;
         let at = self.target(caller, *position, from)?;
-        let written = mapped::write(io.space, &self.object, || self.object.write(&io, from, at))?;
+        let written = self.object.write(&io, from, at)?;
         if !written.bytes.is_zero() {
             *position = written.end;
         }
@@ -173,10 +178,7 @@ impl OpenFile {
         self.require(Status::WRITE)?;
         self.require_positions()?;
         let at = self.target(caller, at, from)?;
-        Ok(mapped::write(caller.space(), &self.object, || {
-            self.object.write(&self.io(caller), from, at)
-        })?
-        .bytes)
+        Ok(self.object.write(&self.io(caller), from, at)?.bytes)
     }
 
     /// Runs `change` with the position locked. ESPIPE for objects without positions.
@@ -221,6 +223,30 @@ impl OpenFile {
         Ok(WritePosition::At(at))
     }
 
+    /// What a region is backed by that maps the file shared, from `offset` on. It must be open for
+    /// reading. ENODEV where it cannot be mapped.
+    pub fn map(
+        self: &Arc<Self>,
+        space: &Arc<Space>,
+        offset: FileOffset,
+        length: ByteCount,
+    ) -> Result<Backing, Errno> {
+        let opened = self.clone() as Arc<dyn Opened>;
+        mapped::map(space, &self.object, &self.path, opened, offset, length)
+    }
+
+    /// Writes what was stored to the file's mappings, as for fsync(2), and reports also failures
+    /// that this open file was not told of.
+    pub fn write_mapped(&self) -> Result<(), Errno> {
+        let written = mapped::write_file(&self.object);
+        written.and(self.report_failure())
+    }
+
+    /// The failure to write what was stored to the file's mappings, once.
+    pub fn report_failure(&self) -> Result<(), Errno> {
+        mapped::report(&self.object, self)
+    }
+
     /// Has `hook` called when this open file is dropped. The first call stays.
     pub(super) fn call_on_drop(&self, hook: fn(&Self)) {
         self.drop_hook.call_once(|| hook);
@@ -233,6 +259,16 @@ impl OpenFile {
             caller: Some(caller),
             nonblocking: self.status().contains(Status::NONBLOCKING),
         }
+    }
+}
+
+impl Opened for OpenFile {
+    fn may_write(&self) -> bool {
+        self.status().contains(Status::READ | Status::WRITE)
+    }
+
+    fn last_failure(&self) -> &AtomicU64 {
+        &self.failure_seen
     }
 }
 

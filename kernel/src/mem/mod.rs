@@ -20,6 +20,7 @@ mod claim;
 mod copies;
 pub mod failure;
 pub mod fallible;
+pub mod file_pages;
 pub mod frame;
 mod front_map;
 pub mod heap;
@@ -45,9 +46,8 @@ pub mod swap;
 #[cfg(test)]
 mod tests;
 mod user;
-
+pub mod wanted;
 mod window;
-pub mod write_back;
 
 pub use account::{Account, Charge};
 pub use addr::{
@@ -55,6 +55,7 @@ pub use addr::{
 };
 pub use claim::{Claim, floors};
 pub use copies::Copies;
+pub use file_pages::{FileMapping, FilePages};
 pub use frame::{Frame, OutOfMemory};
 pub use kept_file::KeptFile;
 pub use page_of::page_of;
@@ -64,10 +65,10 @@ pub use reclaim::{
 };
 pub use region::{Backing, ForkAdvice, Lock, Prot, Region, RegionMap};
 pub use shared::SharedMemory;
-pub use snapshot::{Fetch, Frames, Pager, Snapshot, SnapshotSource, cache};
+pub use snapshot::{Fetch, Frames, LiveFile, Pager, Snapshot, SnapshotSource, Source, cache};
 pub use space::{
     Access, FaultError, LentPages, Move, Occupant, Placement, Policy, ReadMode, RegionInfo,
-    SentPages, Space, SpaceStats, WritePiece, register_writer,
+    SentPages, Space, SpaceStats, WritePiece,
 };
 pub use user::UserSlice;
 

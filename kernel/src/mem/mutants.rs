@@ -79,6 +79,20 @@ foundation::mutant_switches! {
     many_dirty_pages: ManyDirtyPages;
     /// Q6: pages that a server does not take keep others from storing.
     refused_pages_count: RefusedPagesCount;
+    /// M1: an absent page of a mapped file is zeros.
+    absent_is_zeros: AbsentIsZeros;
+    /// M2: the first store to a page of a mapped file is not noticed.
+    store_unnoticed: StoreUnnoticed;
+    /// M2: a page whose frame others refer to is stored to in place.
+    store_to_lent: StoreToLent;
+    /// M2: pages that are written back are not write-protected.
+    unprotected_write_back: UnprotectedWriteBack;
+    /// M2: reclaim drops dirty pages of mapped files.
+    drop_dirty: DropDirty;
+    /// M4: a fetch brings bytes from before a change of the file.
+    stale_fetch: StaleFetch;
+    /// M4: pages stay as they were before a change of the file.
+    change_keeps_pages: ChangeKeepsPages;
     /// F1: no neighbours are fetched.
     no_fault_around: NoFaultAround;
     /// A5: no two snapshots share a frame.

@@ -59,7 +59,7 @@ pub fn page_of(
 /// The page's frame, if this fetch brought it.
 fn page_in(fetch: &Fetch, snapshot: &Snapshot, offset: SnapshotOffset) -> Option<Frame> {
     let end = fetch.offset + fetch.pages.bytes();
-    if !(fetch.offset..end).contains(&offset) || fetch.snapshot.id != snapshot.id {
+    if !(fetch.offset..end).contains(&offset) || !fetch.is_of(snapshot) {
         return None;
     }
     let index = fetch.pages_before(offset).to_usize();

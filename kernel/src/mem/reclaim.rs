@@ -34,8 +34,8 @@ use super::{
     page_table::{Bounds, Swept},
     shrinker::{self, Stage},
     snapshot::cache,
-    stores::MemoryId,
     swap::{self, Owners, PageOutBatch},
+    wanted,
 };
 use crate::sync::{
     Interrupt, Interrupted, Mutex, Once, WaitQueue, assert_may_await_server, rank, relax,
@@ -59,12 +59,6 @@ pub(super) trait Reclaimable: Send + Sync {
         bounds: Bounds,
         batch: Option<&mut PageOutBatch>,
     ) -> Option<Swept>;
-
-    /// Makes the next store to each of these pages of a mapped file fault. May wait; called with no
-    /// spin lock held.
-    fn write_protect(&self, _file: MemoryId, _pages: PageRange) -> Result<(), Interrupted> {
-        Ok(())
-    }
 }
 
 /// Bounds of one step. To look at an entry takes some 50 instructions, a tenth of a step of other
@@ -142,27 +136,6 @@ pub(super) fn register(place: &Place, member: Weak<dyn Reclaimable>) {
     let number = clock.registered;
     clock.members.insert(number, member);
     place.0.store(number, Ordering::Relaxed);
-}
-
-/// Makes the next store of anybody to each of these pages of a mapped file fault. A space that is
-/// forked meanwhile comes before its child here. May wait; called with no spin lock held.
-pub(super) fn write_protect(file: MemoryId, pages: PageRange) -> Result<(), Interrupted> {
-    let mut next = 0;
-    while let Some((number, member)) = member_from(next) {
-        next = number + 1;
-        if let Some(member) = member.upgrade() {
-            member.write_protect(file, pages)?;
-        }
-        relax(Interrupt::Killable)?;
-    }
-    Ok(())
-}
-
-/// The first member with this number or a higher one.
-fn member_from(number: u64) -> Option<(u64, Weak<dyn Reclaimable>)> {
-    let clock = SPACES.lock();
-    let (&number, member) = clock.members.range(number..).next()?;
-    Some((number, member.clone()))
 }
 
 fn next_space() -> Option<Weak<dyn Reclaimable>> {
@@ -276,6 +249,8 @@ fn wake_reclaimer() {
 pub fn reclaim_ahead() -> Result<(), Interrupted> {
     RECLAIMER.wait(Interrupt::Killable, || IS_LOW.swap(false, Ordering::Relaxed).then_some(()))?;
     let found = make_room(2 * margin(), Claim::Program)?;
+    // Dirty pages of mapped files were in the way.
+    wanted::wake();
     note_search(found);
     Ok(())
 }
@@ -453,9 +428,14 @@ fn unmap_clean() -> usize {
     for _ in 0..visits() {
         let Some(space) = next_space().as_ref().and_then(Weak::upgrade) else { continue };
         let mut visit = Visit::default();
-        while let Some(swept) = space.evict_pages(&mut visit, STEP, None) {
+        loop {
+            let before = frame::freed();
+            let Some(swept) = space.evict_pages(&mut visit, STEP, None) else { break };
             counter::count(Counter::PagesUnmapped, swept.entries as u64);
-            let freed = swept.tables + if swept.entries > 0 { cache::evict(BATCH) } else { 0 };
+            if swept.entries > 0 {
+                cache::evict(BATCH);
+            }
+            let freed = frame::freed().wrapping_sub(before);
             left -= swept.scanned.min(left);
             if freed > 0 || left == 0 {
                 return freed;

@@ -9,7 +9,7 @@
 #![forbid(unsafe_code)]
 
 use super::mutants;
-use super::{Page, PageRange, SharedMemory, Snapshot, window::Habit};
+use super::{FileMapping, Page, PageRange, SharedMemory, Snapshot, window::Habit};
 use alloc::{collections::BTreeMap, sync::Arc};
 use core::ops::Bound;
 use foundation::{PageCount, SnapshotOffset};
@@ -69,9 +69,24 @@ pub enum Backing {
         /// Page number in the memory of the region's first page.
         first: u64,
     },
+    /// The current bytes of a file, shared with everybody who maps it.
+    File {
+        /// The file's pages; each region holds a share.
+        mapping: FileMapping,
+        /// Page number in the file of the region's first page.
+        first: u64,
+    },
+    /// Nothing: the part of a private mapping that lies past the end of its file.
+    Beyond,
 }
 
 impl Backing {
+    /// Whether stores are seen by others who map the same.
+    #[inline]
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::Shared { .. } | Self::File { .. })
+    }
+
     /// Drops a reference with no lock held. Much shared memory is freed in steps.
     #[inline]
     pub fn release(self) {
@@ -126,10 +141,10 @@ impl Region {
     fn backing_at(&self, pages: PageCount) -> Backing {
         let mut backing = self.backing.clone();
         match &mut backing {
-            Backing::Anonymous => {}
+            Backing::Anonymous | Backing::Beyond => {}
             Backing::Snapshot { .. } if mutants::split_forgets_offset() => {}
             Backing::Snapshot { offset, .. } => *offset += pages.bytes(),
-            Backing::Shared { first, .. } => *first += pages.0,
+            Backing::Shared { first, .. } | Backing::File { first, .. } => *first += pages.0,
         }
         backing
     }
@@ -139,13 +154,16 @@ impl Region {
     /// pages. Nor does a cleaned region continue one that is not, because the mark would be lost.
     fn continues(&self, next: &Self) -> bool {
         let backing = match (&self.backing, &next.backing) {
-            (Backing::Anonymous, Backing::Anonymous) => true,
+            (Backing::Anonymous, Backing::Anonymous) | (Backing::Beyond, Backing::Beyond) => true,
             (
                 Backing::Snapshot { snapshot: a, offset: at },
                 Backing::Snapshot { snapshot: b, offset },
             ) => Arc::ptr_eq(a, b) && *at + self.pages.bytes() == *offset,
             (Backing::Shared { memory: a, first }, Backing::Shared { memory: b, first: next }) => {
                 Arc::ptr_eq(a, b) && first + self.pages.0 == *next
+            }
+            (Backing::File { mapping: a, first }, Backing::File { mapping: b, first: next }) => {
+                a.is_same(b) && first + self.pages.0 == *next
             }
             _ => false,
         };

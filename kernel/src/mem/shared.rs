@@ -1,5 +1,4 @@
-//! Memory shared by several address spaces: `mmap(MAP_SHARED)`, anonymous or of a file (which
-//! `file::mapped` keeps coherent).
+//! Memory shared by several address spaces: anonymous `mmap(MAP_SHARED)`.
 //!
 //! The memory owns its frames, and each address space maps those that it touched. A frame that no
 //! space maps any more can be swapped out (Q3): the memory's entry holds the slot then, and the
@@ -15,22 +14,15 @@
 //! no slot is freed meanwhile, and never across a wait.
 
 use super::{
-    Account, Charge, Claim, Frame, OutOfMemory, PAGE_BYTES, Page, PageRange,
-    account::Kind,
-    mutants,
+    Account, Claim, Frame, Page, PageRange, mutants,
     page_table::{Bounds, Entry, FrameTree, Held, Swept, Verdict},
-    phys::phys_to_virt,
     reclaim::{self, Reclaimable, Visit},
-    stores::{MemoryId, Share, Store, Stored},
     swap::{self, Owners, PageIn, PageOutBatch, Source, Unavailable},
 };
 use crate::sync::{Interrupt, Mutex, rank, relax};
 use alloc::sync::{Arc, Weak};
 use core::ops::Range;
-use foundation::{Errno, PageCount, knob};
-
-/// Looks at a page after which an access by the kernel fails (F5): three page-ins.
-const MAX_ATTEMPTS: u32 = 4;
+use foundation::{PageCount, knob};
 
 /// Pages that one step frees: some 50,000 instructions.
 const PAGES_AT_ONCE: usize = 512;
@@ -40,8 +32,6 @@ const PAGES_AT_ONCE: usize = 512;
 #[derive(Debug)]
 pub struct SharedMemory {
     pages: Mutex<Pages, rank::SharedMemory>,
-    /// What is paid for noting stores, if the memory is of a file.
-    noting: Option<Charge>,
     place: reclaim::Place,
 }
 
@@ -52,8 +42,6 @@ struct Pages {
     hand: Page,
     /// A server maps the memory: no page leaves (F8).
     pinned: bool,
-    /// Of a mapped file: its dirty pages.
-    stored: Option<Stored>,
 }
 
 /// What an access to a page finds.
@@ -68,27 +56,9 @@ pub(super) enum Found {
 impl SharedMemory {
     /// Memory of zeros, for which `account` pays.
     pub fn new(account: &Arc<Account>) -> Arc<Self> {
-        Self::with(account, None)
-    }
-
-    /// Memory for the first `pages` pages of a file, whose dirty pages count in `share` (see
-    /// [`stores`](super::stores)).
-    pub fn of_file(
-        account: &Arc<Account>,
-        share: &Arc<Share>,
-        pages: PageCount,
-    ) -> Result<Arc<Self>, OutOfMemory> {
-        let charge = Charge::take(account, Kind::Files, Stored::bytes(pages))?;
-        let stored = Stored::new(share.clone(), pages)?;
-        Ok(Self::with(account, Some((charge, stored))))
-    }
-
-    fn with(account: &Arc<Account>, stores: Option<(Charge, Stored)>) -> Arc<Self> {
         let tree = FrameTree::new(account.clone());
-        let (noting, stored) = stores.unzip();
-        let pages = Pages { tree, hand: Page(0), pinned: false, stored };
-        let pages = Mutex::new(pages);
-        let memory = Arc::new(Self { pages, noting, place: reclaim::Place::default() });
+        let pages = Mutex::new(Pages { tree, hand: Page(0), pinned: false });
+        let memory = Arc::new(Self { pages, place: reclaim::Place::default() });
         reclaim::register(&memory.place, Arc::downgrade(&memory) as Weak<dyn Reclaimable>);
         memory
     }
@@ -96,49 +66,6 @@ impl SharedMemory {
     /// Looks for a page, which is allocated now at the first access. Does not wait.
     pub(super) fn look(&self, page: Page, claim: Claim) -> Result<Found, Unavailable> {
         self.pages.lock().look(page, claim)
-    }
-
-    /// Identifies this memory.
-    pub(super) fn id(&self) -> MemoryId {
-        MemoryId(core::ptr::from_ref(self) as usize)
-    }
-
-    /// Whether first stores to pages are noted, because the memory is of a file.
-    pub(super) fn notes_stores(&self) -> bool {
-        self.noting.is_some()
-    }
-
-    /// Notes that `claim` stores to a page.
-    pub(super) fn note_store(&self, page: Page, claim: Claim) -> Store {
-        if !self.notes_stores() {
-            return Store::Noted;
-        }
-        self.with_stored(|stored| stored.note(page, claim)).unwrap_or(Store::Noted)
-    }
-
-    /// The file's server has agreed that a page becomes dirty.
-    pub fn agree_to_store(&self, page: u64) {
-        self.with_stored(|stored| stored.agree(Page(page)));
-    }
-
-    /// Whether the file's server has refused dirty pages of it.
-    pub fn has_refused_pages(&self) -> bool {
-        self.with_stored(|stored| stored.has_refused()) == Some(true)
-    }
-
-    /// Whether a page may be mapped writable.
-    pub(super) fn is_stored(&self, page: Page) -> bool {
-        !self.notes_stores() || self.with_stored(|stored| stored.contains(page)) == Some(true)
-    }
-
-    /// Number of dirty pages; 0 unless the memory is of a file.
-    pub fn dirty_pages(&self) -> usize {
-        self.with_stored(|stored| stored.count()).unwrap_or(0)
-    }
-
-    /// Looks at the dirty pages, if the memory is of a file.
-    pub(super) fn with_stored<T>(&self, look: impl FnOnce(&mut Stored) -> T) -> Option<T> {
-        self.pages.lock().stored.as_mut().map(look)
     }
 
     /// The frame of a page that is in memory.
@@ -180,11 +107,6 @@ impl SharedMemory {
         self.pages.lock().tree.next(from)
     }
 
-    /// The number of the first page from `from` on that was accessed.
-    pub fn next_page(&self, from: u64) -> Option<u64> {
-        self.next(Page(from)).map(|page| page.0)
-    }
-
     /// Number of pages of a range that were accessed: they are in memory or swapped out.
     pub(super) fn count(&self, range: PageRange) -> PageCount {
         self.pages.lock().tree.count_in(range)
@@ -193,56 +115,6 @@ impl SharedMemory {
     /// Calls `look` for each frame that the memory owns.
     pub(super) fn for_each_frame(&self, look: &mut impl FnMut(super::PhysAddr)) {
         self.pages.lock().tree.for_each_frame(look);
-    }
-
-    /// Copies a page's bytes. Returns false for a page that was never accessed, which is all zeros;
-    /// `into` is unchanged then. May wait for a page-in. EIO where that fails.
-    pub fn read(&self, page: u64, into: &mut [u8; PAGE_BYTES]) -> Result<bool, Errno> {
-        let resident = {
-            let pages = self.pages.lock();
-            let Some(entry) = pages.tree.get(Page(page)) else { return Ok(false) };
-            // A frame that is being written out can be read, and need not be replaced for that.
-            entry.slot().map_or_else(|| Some(entry.frame()), swap::resident)
-        };
-        let frame = match resident {
-            Some(frame) => frame,
-            None => self.frame(page)?,
-        };
-        // SAFETY: the frame is held, and a frame of shared memory is read and written only through
-        // raw pointers. Programs may store to it at the same time; each byte is then the old or the
-        // new one.
-        unsafe { phys_to_virt(frame.addr()).copy_to_nonoverlapping(into.as_mut_ptr(), PAGE_BYTES) };
-        Ok(true)
-    }
-
-    /// Writes bytes to a page from `offset` on, cut at the page's end. May wait for a page-in, but
-    /// for no frame: ENOMEM where none is free.
-    pub fn write(&self, page: u64, offset: usize, bytes: &[u8]) -> Result<(), Errno> {
-        let frame = self.frame(page)?;
-        let offset = offset.min(PAGE_BYTES);
-        let length = bytes.len().min(PAGE_BYTES - offset);
-        // SAFETY: as above; offset and length lie within the frame and `bytes`.
-        unsafe {
-            phys_to_virt(frame.addr()).add(offset).copy_from_nonoverlapping(bytes.as_ptr(), length)
-        };
-        Ok(())
-    }
-
-    /// The frame of a page, for the kernel. It stays the page's as long as it is held.
-    fn frame(&self, page: u64) -> Result<Frame, Errno> {
-        // The last page-in: what it brought stays in memory until it was looked at.
-        let mut held = None;
-        for _ in 0..MAX_ATTEMPTS {
-            match self.look(Page(page), Claim::Program)? {
-                Found::Frame(frame, _) => return Ok(frame),
-                Found::PageIn(page_in) => {
-                    page_in.start();
-                    page_in.wait()?;
-                    drop(held.replace(page_in));
-                }
-            }
-        }
-        Err(Errno::EIO)
     }
 }
 

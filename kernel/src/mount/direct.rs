@@ -27,7 +27,7 @@ use crate::mem::{Fetch, SnapshotSource};
 
 /// The request for the pages of a fetch, unless its snapshot names no version of a file.
 pub(super) fn request(fetch: &Fetch) -> Option<ReadAt> {
-    let SnapshotSource::File { file, version, offset, .. } = fetch.snapshot.source else {
+    let SnapshotSource::File { file, version, offset, .. } = fetch.snapshot()?.source else {
         return None;
     };
     let offset = offset.checked_add(ByteCount(fetch.offset.0))?;

@@ -44,9 +44,27 @@ pub fn into_frames(message: Message, pages: usize) -> Result<Vec<Frame>, Errno> 
     if message.inline.len() == HEADER_BYTES {
         return Ok(message.frames);
     }
+    copy_to_frames(&message, pages)
+}
+
+/// The payload as `pages` pages at most, where a file may end in the last one: behind its end are
+/// zeros. EIO for a longer payload.
+pub fn into_frames_up_to(message: Message, pages: usize) -> Result<Vec<Frame>, Errno> {
+    let bytes = message.len().checked_sub(HEADER_BYTES).ok_or(Errno::EIO)?;
+    if bytes > pages * PAGE_BYTES {
+        return Err(Errno::EIO);
+    }
+    if bytes % PAGE_BYTES == 0 {
+        return into_frames(message, bytes / PAGE_BYTES);
+    }
+    copy_to_frames(&message, bytes.div_ceil(PAGE_BYTES))
+}
+
+/// Copies the payload to `pages` frames, with zeros behind it.
+fn copy_to_frames(message: &Message, pages: usize) -> Result<Vec<Frame>, Errno> {
     let mut frames = fallible::with_capacity(pages)?;
     let mut page = fallible::with_capacity(PAGE_BYTES)?;
-    for mut part in parts(&message) {
+    for mut part in parts(message) {
         while !part.is_empty() {
             let (front, rest) = part.split_at(part.len().min(PAGE_BYTES - page.len()));
             page.extend_from_slice(front);
@@ -56,6 +74,10 @@ pub fn into_frames(message: Message, pages: usize) -> Result<Vec<Frame>, Errno> 
                 page.clear();
             }
         }
+    }
+    if !page.is_empty() {
+        page.resize(PAGE_BYTES, 0);
+        frames.push(Frame::from_bytes(Claim::Kernel, &page)?);
     }
     Ok(frames)
 }

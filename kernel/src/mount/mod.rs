@@ -40,6 +40,7 @@ mod tree;
 mod vectored;
 mod write;
 mod write_body;
+mod write_pages;
 
 pub use closes::close_waiting;
 pub use local::connect;

@@ -143,3 +143,9 @@ pub(super) fn leak_result_snapshot(snapshot: alloc::sync::Arc<Snapshot>) {
 pub(super) fn forget_number() -> bool {
     active(Mutant::ForgetNumber)
 }
+
+/// M6: files that others may change can be mapped.
+#[inline(always)]
+pub(super) fn map_uncertain() -> bool {
+    active(Mutant::MapUncertain)
+}

@@ -19,7 +19,7 @@ use super::in_flight::Owner;
 use super::session::Session;
 use super::{direct, message, mutants};
 use crate::file::socket::Message;
-use crate::mem::{Fetch, Frame, LentPages, Pager, fallible};
+use crate::mem::{Fetch, Frame, LentPages, Pager, Snapshot, fallible};
 
 /// Attempts of a page-in before its readers get SIGBUS (F5).
 const FETCH_TRIES: u32 = 3;
@@ -40,16 +40,17 @@ impl Session {
             && self.peer_is_marked()
     }
 
-    /// Requests the pages of a fetch; the reply completes it. If it is not known yet whether they
-    /// are holes, requests the list of holes first (R10).
+    /// Requests the pages of a fetch; the reply completes it. If it is not known yet whether pages
+    /// of a snapshot are holes, requests the list of holes first (R10).
     pub fn fetch(&self, fetch: Arc<Fetch>) {
-        let from = fetch.snapshot.holes_end();
+        let Some(snapshot) = fetch.snapshot() else { return self.fetch_bytes(fetch, 1) };
+        let from = snapshot.holes_end();
         if fetch.offset < from || mutants::ignore_holes() {
             return self.fetch_data(fetch);
         }
-        let length = fetch.snapshot.len.0 - from.0;
+        let length = snapshot.len.0 - from.0;
         let request = fsproto::ListHoles {
-            handle: fetch.snapshot.handle,
+            handle: snapshot.handle,
             offset: from.0,
             length: ByteCount(length),
         };
@@ -71,10 +72,10 @@ impl Session {
         self.fetch_bytes(fetch, 1);
     }
 
-    /// Requests the bytes of a fetch from the server that has the snapshot.
+    /// Requests the bytes of a fetch from the server that has the snapshot, or the file.
     pub(super) fn fetch_bytes(&self, fetch: Arc<Fetch>, tries: u32) {
         let length = fetch.pages.bytes().0 as u32;
-        let (handle, offset) = (fetch.snapshot.handle, fetch.offset.0);
+        let (handle, offset) = (fetch.handle(), fetch.offset.0);
         let request = fsproto::Read { handle, offset, length };
         if let Err(error) = self.send_for(&request, || Owner::Pages { fetch: fetch.clone(), tries })
         {
@@ -135,6 +136,9 @@ impl Session {
         message: Message,
     ) {
         let frames = match status {
+            Some(Ok(())) if fetch.may_be_short() => {
+                message::into_frames_up_to(message, fetch.pages.to_usize())
+            }
             Some(Ok(())) => message::into_frames(message, fetch.pages.to_usize()),
             Some(Err(error)) => Err(error),
             None => Err(Errno::EIO),
@@ -154,15 +158,16 @@ impl Session {
         from: SnapshotOffset,
         answer: Option<(Reader<'_>, &Message)>,
     ) {
+        let Some(snapshot) = fetch.snapshot() else { return self.fetch_data(fetch) };
         let (holes, end) = answer
-            .and_then(|(reader, message)| parse_holes(reader, message, &fetch, from))
+            .and_then(|(reader, message)| parse_holes(reader, message, snapshot, from))
             .unwrap_or_default();
-        fetch.snapshot.learn_holes(from, &holes, end);
-        if fetch.snapshot.holes_end() <= fetch.offset {
+        snapshot.learn_holes(from, &holes, end);
+        if snapshot.holes_end() <= fetch.offset {
             return self.fetch(fetch);
         }
-        let all_holes = (0..fetch.pages.0)
-            .all(|page| fetch.snapshot.is_hole(fetch.offset + PageCount(page).bytes()));
+        let all_holes =
+            (0..fetch.pages.0).all(|page| snapshot.is_hole(fetch.offset + PageCount(page).bytes()));
         if all_holes {
             let zeros = fallible::collect((0..fetch.pages.0).map(|_| Frame::zero_page()));
             fetch.complete(zeros.map(Vec::into).map_err(Errno::from));
@@ -190,13 +195,13 @@ impl Pager for Session {
 fn parse_holes(
     mut reader: Reader<'_>,
     message: &Message,
-    fetch: &Fetch,
+    snapshot: &Snapshot,
     from: SnapshotOffset,
 ) -> Option<(Vec<Hole>, SnapshotOffset)> {
     let listed = HolesListed::get(&mut reader).ok()?;
     let mut bytes = fallible::with_capacity(message.len()).ok()?;
     message::parts(message).for_each(|part| bytes.extend_from_slice(part));
-    let end = listed.holes_end.min(fetch.snapshot.len.0);
+    let end = listed.holes_end.min(snapshot.len.0);
     let holes = fallible::collect(decode_holes(&bytes, from.0..end).ok()?).ok()?;
     Some((holes, SnapshotOffset(end)))
 }

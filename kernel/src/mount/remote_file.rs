@@ -5,17 +5,18 @@ use alloc::vec::Vec;
 
 use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::dirent::DirEntries;
-use fsproto::{AllocateMode, Attr, FileKind, Handle, MAX_PAYLOAD, Time};
+use fsproto::{AllocateMode, Attr, AttrMask, FileKind, Handle, MAX_PAYLOAD, Time};
 
 use super::handles::HandleCharge;
 use super::server::Mount;
 use super::server_file::ServerFile;
-use super::{kept, read, write};
+use super::{kept, mutants, read, write, write_pages};
+use crate::file::mapped::{self, Extent};
 use crate::file::{
     DirectoryEntry, FileObject, FileType, Identity, Io, SetAttr, Stat, UserBuffers, WriteOutcome,
     WritePosition,
 };
-use crate::mem::{KeptFile, Snapshot, Space};
+use crate::mem::{Frame, KeptFile, Pager, Snapshot, Space};
 
 /// Bytes of directory entries requested at once.
 const DIRECTORY_BYTES: u32 = MAX_PAYLOAD as u32 / 16;
@@ -74,8 +75,22 @@ impl FileObject for RemoteFile {
     }
 
     fn identity(&self) -> Option<Identity> {
-        (self.kind == FileKind::Regular)
-            .then_some(Identity { device: self.file.mount.id(), inode: self.file.id.0 })
+        (self.kind == FileKind::Regular).then(|| self.file.identity())
+    }
+
+    fn mapping_source(&self) -> Option<(Arc<dyn Pager>, Handle)> {
+        let ServerFile { mount, handle, .. } = &self.file;
+        let is_certain = mount.is_sole() || mutants::map_uncertain();
+        is_certain.then(|| (mount.session().clone() as Arc<dyn Pager>, *handle))
+    }
+
+    fn write_pages(
+        &self,
+        at: FileOffset,
+        pages: &[Frame],
+        length: ByteCount,
+    ) -> Result<ByteCount, Errno> {
+        write_pages::write_pages(&self.file, at, pages, length)
     }
 
     fn seekable(&self) -> bool {
@@ -93,7 +108,12 @@ impl FileObject for RemoteFile {
             atime: Time(change.atime.0),
             mtime: Time(change.mtime.0),
         };
-        self.file.mount.change(self.file.id, &request, &[]).map(drop)
+        let send = || self.file.mount.change(self.file.id, &request, &[]).map(drop);
+        if change.mask.contains(AttrMask::SIZE) && self.kind == FileKind::Regular {
+            mapped::change(self.file.identity(), Extent::Resize(change.size), send)
+        } else {
+            send()
+        }
     }
 
     fn sync(&self) -> Result<(), Errno> {
@@ -107,7 +127,16 @@ impl FileObject for RemoteFile {
         mode: AllocateMode,
     ) -> Result<(), Errno> {
         let request = fsproto::Allocate { handle: self.file.handle, offset, length, mode };
-        self.file.mount.change(self.file.id, &request, &[]).map(drop)
+        let send = || self.file.mount.change(self.file.id, &request, &[]).map(drop);
+        let extent = match mode {
+            AllocateMode::Extend => {
+                Extent::Extend(offset.saturating_add(length) - FileOffset::ZERO)
+            }
+            AllocateMode::PunchHole => Extent::Bytes(offset, length),
+            // No byte changes.
+            AllocateMode::KeepSize => return send(),
+        };
+        mapped::change(self.file.identity(), extent, send)
     }
 
     fn read_dir(

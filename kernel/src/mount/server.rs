@@ -16,7 +16,7 @@ use super::message::Payload;
 use super::read_ahead::{Changes, ReadAhead};
 use super::{Session, mutants};
 use crate::file::{FileSystemFigures, Stat, Tasks, Walk, tasks};
-use crate::mem::{Snapshot, SnapshotSource};
+use crate::mem::{Frame, Snapshot, SnapshotSource};
 use crate::sync::{Mutex, rank};
 
 /// The features that this kernel supports.
@@ -162,11 +162,29 @@ impl Mount {
         request: &O,
         payload: &[&[u8]],
     ) -> Result<(O::Reply, Payload), Errno> {
+        self.change_by(file, |touches| self.session.call_touching(touches, request, payload))
+    }
+
+    /// The same with whole pages as payload, which are not copied.
+    pub(super) fn change_pages<O: Operation>(
+        &self,
+        file: FileId,
+        request: &O,
+        pages: &[Frame],
+    ) -> Result<(O::Reply, Payload), Errno> {
+        self.change_by(file, |touches| self.session.call_with_pages(touches, request, pages))
+    }
+
+    fn change_by<T>(
+        &self,
+        file: FileId,
+        send: impl Fn(Touches) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
         let _change = self.read_ahead.begin_change(file)?;
         let touches = Touches::File(file);
-        match self.session.call_touching(touches, request, payload) {
+        match send(touches) {
             Err(Errno::ENOSPC) if !mutants::ahead_keeps_room() && self.read_ahead.drop_all() => {
-                self.session.call_touching(touches, request, payload)
+                send(touches)
             }
             answer => answer,
         }

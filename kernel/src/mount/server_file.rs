@@ -10,6 +10,7 @@ use super::known::Touches;
 use super::message::Payload;
 use super::read_ahead::ReadPattern;
 use super::{Mount, mutants};
+use crate::file::Identity;
 
 /// An open handle, closed on the server when this is dropped.
 pub struct ServerFile {
@@ -31,6 +32,11 @@ impl ServerFile {
     pub fn new(mount: Arc<Mount>, handle: Handle, attr: &Attr, charge: HandleCharge) -> Self {
         let (id, size) = (attr.id, attr.size);
         Self { mount, handle, id, size, pattern: ReadPattern::default(), _charge: charge }
+    }
+
+    /// The same for every object that is open on the file.
+    pub(super) fn identity(&self) -> Identity {
+        Identity { device: self.mount.id(), inode: self.id.0 }
     }
 
     /// Sends a request that reads the file, which updates its access time at most.

@@ -121,11 +121,37 @@ impl Session {
         request: &O,
         payload: &[&[u8]],
     ) -> Result<(O::Reply, Payload), Errno> {
-        let (tag, call) = self.begin(O::OP, touches, Interrupt::Killable)?;
         let bytes = payload.iter().map(|part| part.len()).sum();
-        // Since the payload was gathered, others may have taken what was available then.
-        let sent = make_room(bytes).and_then(|()| self.send_request(request, tag, bytes, payload));
-        if let Err(error) = sent {
+        self.call_sending::<O>(touches, |tag| {
+            // Since the payload was gathered, others may have taken what was available then.
+            make_room(bytes)?;
+            self.send_request(request, tag, bytes, payload)
+        })
+    }
+
+    /// The same with whole pages as payload. Their frames are lent to the server: nobody stores to
+    /// them as long as anybody else refers to them.
+    pub(super) fn call_with_pages<O: Operation>(
+        &self,
+        touches: Touches,
+        request: &O,
+        pages: &[Frame],
+    ) -> Result<(O::Reply, Payload), Errno> {
+        self.call_sending::<O>(touches, |tag| {
+            let header = request.request(tag, pages.len() * PAGE_BYTES);
+            self.send(message::pages_message(&header, pages)?)
+        })
+    }
+
+    /// Enters a request, has it sent, and waits for its reply.
+    #[inline]
+    fn call_sending<O: Operation>(
+        &self,
+        touches: Touches,
+        send: impl FnOnce(Tag) -> Result<(), Errno>,
+    ) -> Result<(O::Reply, Payload), Errno> {
+        let (tag, call) = self.begin(O::OP, touches, Interrupt::Killable)?;
+        if let Err(error) = send(tag) {
             drop(self.table.lock().withdraw(tag));
             return Err(error);
         }

@@ -3,14 +3,15 @@
 use alloc::sync::Arc;
 
 use foundation::Errno;
-use fsproto::{FileId, FileKind, Handle, OpenFlags, RenameFlags};
+use fsproto::{AttrMask, FileId, FileKind, Handle, OpenFlags, RenameFlags};
 
 use super::known::Touches;
 use super::read_ahead::Changes;
 use super::remote_file::RemoteFile;
 use super::server::Mount;
 use crate::file::{
-    FileObject, FileSystem, FileSystemFigures, Identity, OpenHow, Stat, Walk, downcast, fifo,
+    FileObject, FileSystem, FileSystemFigures, Identity, OpenHow, SetAttr, Stat, Walk, downcast,
+    fifo, mapped,
 };
 
 /// `f_type` of a mount: the letters "slth".
@@ -25,13 +26,17 @@ impl FileSystem for MountedTree {
     }
 
     fn open(&self, path: &[u8], how: OpenHow) -> Result<Walk<Arc<dyn FileObject>>, Errno> {
-        let request = fsproto::Open { dir: Handle::ROOT, flags: how.flags, mode: how.mode.into() };
-        let truncates = how.flags.contains(OpenFlags::TRUNCATE);
+        // A mapped file is truncated in a way that keeps its memory in step.
+        let is_separate = how.flags.contains(OpenFlags::TRUNCATE) && mapped::has_files(self.0.id());
+        let truncate = if is_separate { OpenFlags::TRUNCATE } else { OpenFlags::empty() };
+        let flags = how.flags - truncate;
+        let request = fsproto::Open { dir: Handle::ROOT, flags, mode: how.mode.into() };
+        let truncates = flags.contains(OpenFlags::TRUNCATE);
         let read_ahead = self.0.read_ahead();
         let change =
             truncates.then(|| read_ahead.begin_path_change(Changes::Contents)).transpose()?;
         let charge = self.0.charge_handle()?;
-        let changes = how.flags.intersects(OpenFlags::TRUNCATE | OpenFlags::CREATE);
+        let changes = flags.intersects(OpenFlags::TRUNCATE | OpenFlags::CREATE);
         let touches = if changes { Touches::Anything } else { Touches::Nothing };
         let opened = match self.0.walk_touching(touches, &request, &[path])? {
             Walk::Done(walked) if walked.handle == Handle::NONE => return Err(Errno::EIO),
@@ -44,6 +49,9 @@ impl FileSystem for MountedTree {
         let (handle, attr) = (opened.handle, opened.attr);
         change.into_iter().for_each(|change| change.was_of([attr.id, FileId::NONE]));
         let file = Arc::new(RemoteFile::new(self.0.clone(), handle, &attr, charge));
+        if is_separate && attr.kind == FileKind::Regular && !attr.size.is_zero() {
+            file.set_attr(&SetAttr { mask: AttrMask::SIZE, ..SetAttr::default() })?;
+        }
         let identity = Identity { device: self.0.id(), inode: attr.id.0 };
         let is_pipe = attr.kind == FileKind::Pipe;
         Ok(Walk::Done(if is_pipe { fifo::Node::new(file, identity) } else { file }))

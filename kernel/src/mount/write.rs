@@ -20,6 +20,7 @@ use fsproto::{Features, Handle, MAX_PAYLOAD, MAX_PIECES, Piece, WriteFlags};
 use super::mutants;
 use super::server_file::ServerFile;
 use super::write_body::{AfterWrite, SourcePiece, WriteBody};
+use crate::file::mapped::{self, Extent};
 use crate::file::{Io, UserBuffers, WriteOutcome, WritePosition};
 use crate::mem::{self, Pager, Snapshot, SnapshotSource, UserSlice, WritePiece, fallible};
 
@@ -204,7 +205,13 @@ fn send(
         flags,
         data_bytes: body.data.len() as u32,
     };
-    let (reply, _) = file.mount.change(file.id, &request, &[&body.data, &body.pieces])?;
+    let extent = match at {
+        WritePosition::At(start) => Extent::Bytes(start, bytes),
+        WritePosition::End => Extent::Append(bytes),
+    };
+    // All that is sent has been gathered: no program's memory is touched from here on.
+    let send = || file.mount.change(file.id, &request, &[&body.data, &body.pieces]);
+    let (reply, _) = mapped::change(file.identity(), extent, send)?;
     let (length, start) = (reply.length, reply.offset);
     // Created before the checks: from here on, dropping it closes the handle.
     let snapshot = (reply.snapshot != Handle::NONE).then(|| {

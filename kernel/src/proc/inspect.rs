@@ -123,6 +123,8 @@ impl fmt::Display for Shown<'_> {
         match &region.backing {
             Backing::Anonymous => write!(to, "anonymous")?,
             Backing::Shared { first, .. } => write!(to, "shared, from page {first}")?,
+            Backing::File { first, .. } => write!(to, "mapped file, from page {first}")?,
+            Backing::Beyond => write!(to, "past the end of its file")?,
             Backing::Snapshot { snapshot, offset } => write!(
                 to,
                 "snapshot {} from {:#x}, {} of {} pages",

@@ -140,6 +140,8 @@ ranks! {
     Space: SpinNested,
     /// the frames of shared memory.
     SharedMemory: Spin,
+    /// the pages of a mapped file.
+    FilePages: Spin,
     /// the known holes of a snapshot.
     Holes: Spin,
     /// the reply of a fetch.

@@ -213,20 +213,20 @@ fn data_or_hole(file: &OpenFile, offset: i64, whence: u32) -> Result<u64, Errno>
 pub fn fsync(current: &dyn Caller, fd: Fd) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     file.require_not_path()?;
-    mapped::before_read(current.space(), file.object())?;
-    file.object().sync()?;
-    Ok(0)
+    let written = file.write_mapped();
+    let synchronised = file.object().sync();
+    written.and(synchronised).map(|()| 0)
 }
 
 /// sync(2). Never fails. Waits for each server in turn.
-pub fn sync(current: &dyn Caller) -> Result<u64, Errno> {
+pub fn sync(_: &dyn Caller) -> Result<u64, Errno> {
     let mounts = crate::file::namespace::root().mounts();
     for mount in &mounts {
         // The call has no way to report an error.
-        let _ = sync_mount(current, &*mount.filesystem);
+        let _ = sync_mount(&*mount.filesystem);
     }
     let is_written = |device| mounts.iter().any(|mount| mount.filesystem.device() == Some(device));
-    mapped::write_others(current.space(), is_written);
+    mapped::write_others(is_written);
     Ok(0)
 }
 
@@ -234,15 +234,15 @@ pub fn sync(current: &dyn Caller) -> Result<u64, Errno> {
 pub fn syncfs(current: &dyn Caller, fd: Fd) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
     if let Some(filesystem) = file.filesystem() {
-        sync_mount(current, &**filesystem)?;
+        sync_mount(&**filesystem)?;
     }
     Ok(0)
 }
 
 /// Waits for the server of this mount only.
-fn sync_mount(current: &dyn Caller, filesystem: &dyn FileSystem) -> Result<(), Errno> {
+fn sync_mount(filesystem: &dyn FileSystem) -> Result<(), Errno> {
     if let Some(device) = filesystem.device() {
-        mapped::write_mount(current.space(), device);
+        mapped::write_mount(device);
     }
     filesystem.sync()
 }
@@ -252,7 +252,7 @@ fn resize(current: &dyn Caller, object: &Arc<dyn FileObject>, length: i64) -> Re
     let size = position(length)? - FileOffset::ZERO;
     check_length(current, object, size)?;
     let change = SetAttr { mask: AttrMask::SIZE, size, ..SetAttr::default() };
-    mapped::change(current.space(), object, || object.set_attr(&change)).map(|()| 0)
+    object.set_attr(&change).map(|()| 0)
 }
 
 /// Implements truncate(2).
@@ -302,10 +302,7 @@ pub fn fallocate(
     if allocation == AllocateMode::Extend {
         check_length(current, file.object(), offset - FileOffset::ZERO + ByteCount(length))?;
     }
-    mapped::change(current.space(), file.object(), || {
-        file.object().allocate(offset, ByteCount(length), allocation)
-    })
-    .map(|()| 0)
+    file.object().allocate(offset, ByteCount(length), allocation).map(|()| 0)
 }
 
 /// fadvise64(2). Advice has no visible effect.

@@ -11,7 +11,8 @@ use crate::task::Current;
 use foundation::{ByteCount, Errno};
 
 /// Marks the caller, permanently. ENOMEM where all floors together would exceed half of memory,
-/// EPERM for a floor or the rank of the swap server without the trust of init.
+/// EPERM for a floor or the rank of the swap server without the trust of init, EBUSY where the
+/// caller maps files shared, whose pages other servers have.
 pub fn set(current: &Current, floor_bytes: u64, rank: u64) -> Result<u64, Errno> {
     let policy = &current.space().policy;
     let claim = match rank {
@@ -21,6 +22,9 @@ pub fn set(current: &Current, floor_bytes: u64, rank: u64) -> Result<u64, Errno>
         0..=2 => return Err(Errno::EPERM),
         _ => return Err(Errno::EINVAL),
     };
+    if current.space().maps_files() {
+        return Err(Errno::EBUSY);
+    }
     current.space().load_all()?;
     if floor_bytes > 0 {
         let base = current.space().stats().resident;

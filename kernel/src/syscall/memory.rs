@@ -3,8 +3,8 @@
 //! A private mapping of a file is anonymous memory that the file is read into once. Where the mount
 //! has snapshots that read is lazy, so nothing is moved before it is touched, and later changes of
 //! the file do not change the mapping. Shared mappings exist of anonymous memory, and of files that
-//! are small enough and open for writing (`file::mapped`); others give ENODEV, after which programs
-//! read the file.
+//! change by this kernel alone (`file::mapped`); others give ENODEV, after which programs read the
+//! file.
 
 use crate::file::{Caller, Fd, FileType, Io, OpenFile, Status, UserBuffers, mapped};
 use crate::mem::account::ceiling_bytes;
@@ -13,6 +13,7 @@ use crate::mem::{
     UserAddr, UserSlice, swap,
 };
 use crate::sync::{Interrupt, relax};
+use alloc::sync::Arc;
 use foundation::{ByteCount, Errno, FileOffset, PageCount};
 use linux_raw_sys::general as linux;
 
@@ -67,20 +68,19 @@ pub fn mmap(
         linux::MAP_PRIVATE => false,
         _ => return Err(Errno::EINVAL),
     };
-    let start = if flags & linux::MAP_ANONYMOUS != 0 {
-        let backing = if shared {
-            Backing::Shared { memory: SharedMemory::new(current.account()), first: 0 }
-        } else {
-            Backing::Anonymous
-        };
-        current.space().map(placement, length, prot, backing, "")?
-    } else {
-        let file = super::arguments::open_file(current, fd)?;
-        file.require(Status::READ).map_err(|_| Errno::EACCES)?;
-        if shared {
-            share_file(current, &file, placement, length, prot, offset)?
-        } else {
-            map_file(current, &file, placement, length, prot, offset)?
+    let is_anonymous = flags & linux::MAP_ANONYMOUS != 0;
+    let file = if is_anonymous { None } else { Some(mappable(current, fd)?) };
+    let start = match file.filter(|file| !file.object().is_zeros()) {
+        Some(file) if shared => share_file(current, &file, placement, length, prot, offset)?,
+        Some(file) => map_file(current, &file, placement, length, prot, offset)?,
+        None => {
+            let memory = || SharedMemory::new(current.account());
+            let backing = if shared {
+                Backing::Shared { memory: memory(), first: 0 }
+            } else {
+                Backing::Anonymous
+            };
+            current.space().map(placement, length, prot, backing, "")?
         }
     };
     if let Err(error) = current.space().secure(UserSlice::new(start, length)?) {
@@ -102,30 +102,27 @@ pub fn mmap(
     Ok(start.0)
 }
 
+/// The open file of a descriptor, which must be open for reading.
+fn mappable(current: &dyn Caller, fd: Fd) -> Result<Arc<OpenFile>, Errno> {
+    let file = super::arguments::open_file(current, fd)?;
+    file.require(Status::READ).map_err(|_| Errno::EACCES)?;
+    Ok(file)
+}
+
 /// Makes a shared mapping of a file from `offset` on.
 fn share_file(
     current: &dyn Caller,
-    file: &OpenFile,
+    file: &Arc<OpenFile>,
     placement: Placement,
     length: ByteCount,
     prot: Prot,
     offset: FileOffset,
 ) -> Result<UserAddr, Errno> {
-    let is_writable = file.require(Status::WRITE).is_ok();
-    if !is_writable {
-        return Err(if prot.contains(Prot::WRITE) { Errno::EACCES } else { Errno::ENODEV });
+    if prot.contains(Prot::WRITE) && file.require(Status::WRITE).is_err() {
+        return Err(Errno::EACCES);
     }
-    if let Some(identity) = file.object().identity() {
-        mapped::write_unused(current.space(), identity.device);
-    }
-    let memory = mapped::map(current.space(), file.object(), offset, length)?;
-    current.space().map(
-        placement,
-        length,
-        prot,
-        Backing::Shared { memory, first: offset.0 / PAGE },
-        "[shared file]",
-    )
+    let backing = file.map(current.space(), offset, length)?;
+    current.space().map(placement, length, prot, backing, "[shared file]")
 }
 
 /// Makes a private mapping of a file from `offset` on. Bytes past the end of the file are zeros.
@@ -138,7 +135,7 @@ fn map_file(
     offset: FileOffset,
 ) -> Result<UserAddr, Errno> {
     let space = current.space();
-    mapped::before_read(space, file.object())?;
+    mapped::before_read(file.object(), offset, length)?;
     match file.object().take_frames(PageCount(offset.0 / PAGE), length.covering_pages()) {
         Ok(frames) => return space.map_frames(placement, prot, frames),
         Err(Errno::ENODEV) => {}
@@ -149,32 +146,41 @@ fn map_file(
     }
     let bytes = length;
     let start = space.map(placement, bytes, Prot::READ | Prot::WRITE, Backing::Anonymous, "")?;
-    let filled = fill(current, file, UserSlice::new(start, bytes)?, offset)
-        .and_then(|()| space.protect(start, bytes, prot));
-    if let Err(error) = filled {
-        space.unmap(start, bytes)?;
-        return Err(error);
+    let filled = fill(current, file, UserSlice::new(start, bytes)?, offset).and_then(|filled| {
+        space.protect(start, bytes, prot)?;
+        // Pages that lie wholly past the end of the file (M3).
+        let inside = filled.covering_pages().bytes();
+        let behind = start.checked_add(inside).filter(|_| inside < bytes);
+        behind.map_or(Ok(start), |behind| {
+            space.map(Placement::Fixed(behind), bytes - inside, prot, Backing::Beyond, "")
+        })
+    });
+    match filled {
+        Ok(_) => Ok(start),
+        Err(error) => {
+            space.unmap(start, bytes)?;
+            Err(error)
+        }
     }
-    Ok(start)
 }
 
-/// Reads a file into memory, up to the end of either.
+/// Reads a file into memory, up to the end of either. Returns how many bytes were read.
 fn fill(
     current: &dyn Caller,
     file: &OpenFile,
     to: UserSlice,
     offset: FileOffset,
-) -> Result<(), Errno> {
+) -> Result<ByteCount, Errno> {
     let io = Io { space: current.space(), caller: Some(current), nonblocking: false };
     let mut done = ByteCount::ZERO;
     loop {
         let rest = to.skip(done.to_usize());
         let at = offset.checked_add(done).ok_or(Errno::EOVERFLOW)?;
         if rest.is_empty() {
-            return Ok(());
+            return Ok(done);
         }
         match file.object().read(&io, &mut UserBuffers::one(rest), at)? {
-            ByteCount::ZERO => return Ok(()),
+            ByteCount::ZERO => return Ok(done),
             bytes => done += bytes,
         }
     }
@@ -341,7 +347,7 @@ pub fn msync(
         return Err(Errno::EINVAL);
     }
     check_mapped(current, range)?;
-    mapped::write_range(current.space(), range).map(|()| 0)
+    mapped::synchronise(current.space(), range.touched_pages()).map(|()| 0)
 }
 
 /// The pages that a range touches, with errors as in [`pages`]; EINVAL if the length overflows.

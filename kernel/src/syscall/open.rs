@@ -6,7 +6,7 @@ use crate::file::tty::Terminal;
 use crate::file::tty::pair::Master;
 use crate::file::{
     Caller, Descriptor, Fd, FileType, MAX_OFFSET, OnExec, OpenFile, OpenHow, Status, downcast,
-    fifo, mapped, namespace,
+    fifo, namespace,
 };
 use crate::mem::UserAddr;
 use crate::sync::{Interrupt, relax};
@@ -56,12 +56,6 @@ pub fn openat(
         && let Some(terminal) = downcast::<Terminal>(&object)
     {
         terminal.opened(current);
-    }
-    if how.flags.contains(OpenFlags::TRUNCATE) {
-        mapped::change(current.space(), &object, || Ok(()))?;
-    }
-    if let Some(device) = place.filesystem.device() {
-        mapped::write_unused(current.space(), device);
     }
     let object = match downcast::<fifo::Node>(&object).filter(|_| flags & linux::O_PATH == 0) {
         Some(node) => node.open(status)?,
@@ -144,8 +138,9 @@ fn how(current: &dyn Caller, flags: u32, mode: u32) -> Result<OpenHow, Errno> {
 pub fn close(current: &dyn Caller, fd: Fd) -> Result<u64, Errno> {
     let closed = current.files().lock().remove(fd)?;
     lock::closed(current.pid(), &closed.file);
+    let reported = closed.file.report_failure();
     drop(closed);
-    Ok(0)
+    reported.map(|()| 0)
 }
 
 /// Implements close_range(2).

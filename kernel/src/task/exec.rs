@@ -151,7 +151,7 @@ pub struct Executable {
 
 /// What is kept of a small file, once stores to its shared mappings are in it (M4).
 fn kept(current: &Current, file: &Arc<dyn FileObject>) -> Result<Option<KeptFile>, Errno> {
-    mapped::before_read(current.space(), file)?;
+    mapped::write_file(file)?;
     file.kept(current.space())
 }
 

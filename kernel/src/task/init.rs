@@ -52,7 +52,7 @@ pub fn make(image: &[u8], path: &[u8], files: FdTable) -> Result<(), Errno> {
     family::add_process(&process, 0);
     family::add_thread(&thread)?;
     scheduler::wake(&thread);
-    super::reclaimer::make()
+    super::kernel_threads::make_first()
 }
 
 /// Stops the machine after the end of PID 1: nothing could be started or reaped any more.

@@ -10,7 +10,7 @@ use crate::arch::{Exception, PageFault, UserAccess, power, vector};
 use crate::file::tty::registry;
 use crate::mem::{Access, FaultError, UserAddr};
 use crate::task::signal::{SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP, SignalInfo};
-use crate::task::{Thread, current_thread, deliver, family, oom, reclaimer, scheduler, send};
+use crate::task::{Thread, current_thread, deliver, family, kernel_threads, oom, scheduler, send};
 use crate::trace::{self, Figures, Presence};
 use alloc::format;
 use alloc::sync::Arc;
@@ -18,8 +18,8 @@ use alloc::sync::Arc;
 /// A new thread is about to enter user mode for the first time. The kernel's own never does.
 pub extern "C" fn thread_start() {
     scheduler::finish_switch();
-    if reclaimer::is_current() {
-        reclaimer::run();
+    if kernel_threads::is_current() {
+        kernel_threads::run();
     }
     deliver::before_user(None);
 }

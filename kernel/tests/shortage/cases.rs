@@ -91,6 +91,7 @@ fn swapped(world: &World) {
 }
 
 fn map_much(world: &World) {
+    io::ftruncate(&world.process, Fd(0), ((MANY + 1) * PAGE) as i64).expect("a length");
     let flags = SHARED | FIXED;
     memory::mmap(&world.process, at(MAPPED), pages(MANY + 1), RW, flags, Fd(0), 0).expect("a map");
 }
@@ -108,6 +109,7 @@ macro_rules! cases {
     ($($name:ident, $prepare:expr => |$world:ident| $call:expr;)*) => {
         vec![$($crate::check::Case {
             name: stringify!($name),
+            world: $crate::world::World::new,
             prepare: $prepare,
             call: |$world| $call,
         },)*]
@@ -291,8 +293,9 @@ fn of_open_files() -> Vec<Case> {
     }
 }
 
+/// Files are mapped only where the kernel is the server's only client.
 fn of_mapped_files() -> Vec<Case> {
-    cases! {
+    let mut cases = cases! {
         mmap_file_shared, file => |world| {
             let flags = SHARED | FIXED;
             memory::mmap(&world.process, at(ELSEWHERE), pages(30), RW, flags, Fd(0), 0)?;
@@ -315,5 +318,7 @@ fn of_mapped_files() -> Vec<Case> {
             let space = &world.process.space;
             fault(mmu::store(space, at(MAPPED + MANY), 7).map(|()| 0))
         };
-    }
+    };
+    cases.iter_mut().for_each(|case| case.world = World::sole);
+    cases
 }

@@ -9,6 +9,7 @@ use crate::world::{NAMES, World};
 /// A system call, and what is there before it.
 pub struct Case {
     pub name: &'static str,
+    pub world: fn() -> World,
     pub prepare: fn(&World),
     pub call: fn(&World) -> Result<u64, Errno>,
 }
@@ -48,7 +49,7 @@ fn is_between(now: Option<&[u8]>, before: Option<&[u8]>, after: Option<&[u8]>) -
 pub fn case(case: &Case) -> usize {
     let (before, after) = without_failure(case);
     for claim in 0.. {
-        let world = World::new();
+        let world = (case.world)();
         (case.prepare)(&world);
         let (result, claims) = failure::during(Some(claim), || (case.call)(&world));
         let what = format!("{}, claim {claim} of {claims} fails, {result:?}", case.name);
@@ -85,11 +86,11 @@ pub fn case(case: &Case) -> usize {
 
 /// The states before and after a call that meets no failure.
 fn without_failure(case: &Case) -> (State, State) {
-    let world = World::new();
+    let world = (case.world)();
     (case.prepare)(&world);
     let before = State::of(&world);
     world.end(case.name);
-    let world = World::new();
+    let world = (case.world)();
     (case.prepare)(&world);
     let result = (case.call)(&world);
     assert!(result.is_ok(), "{}: {result:?}", case.name);

@@ -13,6 +13,7 @@ use fsserver::{Clock, Dispatcher, FileServer, LocalConnection, SessionId};
 use kernel::file::devices::DeviceFileSystem;
 use kernel::file::filesystem::{self, FileSystemType};
 use kernel::file::host::HostProcess;
+use kernel::file::mapped;
 use kernel::file::namespace::{self, MountPoint};
 use kernel::file::socket::{Message, Sender};
 use kernel::mem::host::{self, RamSwap, failure};
@@ -218,8 +219,9 @@ impl World {
     pub fn end(self, what: &str) {
         let Self { process, mount, free } = self;
         memory::munmap(&process, UserAddr(BASE), ByteCount(1 << 40)).expect("memory to unmap");
-        // Files that were mapped shared go when they are synchronised. A handle whose closing met
-        // the failure is closed with the next message.
+        // The kernel's writers are threads of the machine. A handle whose closing met the failure
+        // is closed with the next message.
+        mapped::write_what_is_due();
         io::sync(&process).expect("the server answers");
         drop(process);
         let (slots, unused) = swap::stats();

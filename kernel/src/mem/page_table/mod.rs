@@ -27,7 +27,7 @@ pub use bulk::{Bounds, Filler, ForkSharing, Swept, Verdict};
 pub use entry::{Entry, EntryFlags, Held};
 pub use flush::Flush;
 pub use shared::Locks;
-pub use tree::FrameTree;
+pub use tree::{FrameTree, MARKS};
 pub(super) use walk::{for_each_frame, make_cell};
 
 use super::account::{Account, Kind, PageTally};

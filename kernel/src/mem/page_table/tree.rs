@@ -18,6 +18,9 @@ use foundation::PageCount;
 
 /// Levels at most: page numbers have 63 bits then.
 const MAX_LEVELS: u32 = 7;
+/// Flags of pages that a search finds without a look at all others. No CPU walks these tables, so
+/// what a flag of a page means is up to their owner.
+pub const MARKS: EntryFlags = EntryFlags::DIRTY.union(EntryFlags::WRITE);
 /// `WRITE`: nobody shares the table ([`super::shared`]).
 const TABLE_FLAGS: EntryFlags = EntryFlags::PRESENT.union(EntryFlags::WRITE);
 
@@ -26,15 +29,28 @@ const TABLE_FLAGS: EntryFlags = EntryFlags::PRESENT.union(EntryFlags::WRITE);
 pub struct FrameTree {
     root: Option<Frame>,
     levels: u32,
-    /// Where its tables and pages count, those in swap included.
+    /// Where its tables count, and its pages, those in swap included, if they cannot be dropped.
     tally: Option<PageTally>,
+    counts_pages: bool,
 }
+
+/// In an entry above the lowest level: an entry below may have some of [`MARKS`].
+const MARKED: u64 = EntryFlags::DIRTY.bits();
 
 impl FrameTree {
     /// Empty tables, for which `account` pays.
     pub fn new(account: Arc<Account>) -> Self {
+        Self::counting(account, true)
+    }
+
+    /// The same for pages that can be dropped at any time: they are not counted.
+    pub fn of_file(account: Arc<Account>) -> Self {
+        Self::counting(account, false)
+    }
+
+    fn counting(account: Arc<Account>, counts_pages: bool) -> Self {
         let tally = Some(PageTally::new(account, Kind::Shared));
-        Self { root: None, levels: 0, tally }
+        Self { root: None, levels: 0, tally, counts_pages }
     }
 
     fn count(&self) {
@@ -71,11 +87,46 @@ impl FrameTree {
     /// for it.
     pub fn put(&mut self, page: Page, held: Held, claim: Claim) -> Result<(), OutOfMemory> {
         self.make(page, claim)?;
-        if self.get(page).is_none() {
+        if self.counts_pages && self.get(page).is_none() {
             self.count();
         }
         self.replace(page, held);
         Ok(())
+    }
+
+    /// Sets the flags of a page that is not empty. Where they have some of [`MARKS`], the page is
+    /// found by [`next_marked`](Self::next_marked).
+    pub fn set_flags(&mut self, page: Page, flags: EntryFlags) {
+        let Some(root) = self.root.as_ref().filter(|_| self.covers(page)) else { return };
+        let mark = if flags.intersects(MARKS) { MARKED } else { 0 };
+        let mut table = table_at(root.addr());
+        for level in (2..=self.levels).rev() {
+            let Some(cell) = table.get(index(page.0, level)) else { return };
+            let entry = cell.fetch_or(mark, Ordering::Relaxed);
+            if entry == 0 {
+                cell.store(0, Ordering::Relaxed);
+                return;
+            }
+            table = table_at(PhysAddr(entry & ADDRESS_BITS));
+        }
+        let Some(cell) = table.get(index(page.0, 1)) else { return };
+        let entry = cell.load(Ordering::Relaxed);
+        if entry != 0 {
+            let owner = entry & (ADDRESS_BITS | EntryFlags::HELD.bits());
+            cell.store(owner | flags.bits(), Ordering::Relaxed);
+        }
+    }
+
+    /// Empties a page's entry. Returns what it held.
+    pub fn take(&mut self, page: Page) -> Option<Held> {
+        owned(self.find(page)?.swap(0, Ordering::Relaxed))
+    }
+
+    /// The first page from `from` on that has some of [`MARKS`]. Costs time for tables that have
+    /// such pages only.
+    pub fn next_marked(&self, from: Page) -> Option<Page> {
+        let root = self.root.as_ref()?;
+        next_marked_in(table_at(root.addr()), self.levels, 0, from)
     }
 
     /// Stores what a page that has its tables has from now on, and drops what it had. Allocates
@@ -90,7 +141,7 @@ impl FrameTree {
     }
 
     /// Makes the tables of a page.
-    fn make(&mut self, page: Page, claim: Claim) -> Result<(), OutOfMemory> {
+    pub fn make(&mut self, page: Page, claim: Claim) -> Result<(), OutOfMemory> {
         while !self.covers(page) {
             self.raise(claim)?;
         }
@@ -118,7 +169,8 @@ impl FrameTree {
         self.count();
         if let Some(old) = self.root.take() {
             let first = entry_of(table_at(root.addr()), Page(0), 1)?;
-            first.store(old.into_raw().0 | TABLE_FLAGS.bits(), Ordering::Relaxed);
+            // Without a look at the pages; the next search finds out.
+            first.store(old.into_raw().0 | TABLE_FLAGS.bits() | MARKED, Ordering::Relaxed);
         }
         (self.root, self.levels) = (Some(root), self.levels + 1);
         Ok(())
@@ -169,7 +221,7 @@ impl FrameTree {
     pub fn clear_some(&mut self, pages: usize) -> bool {
         let bounds = Bounds { enough: pages, most: usize::MAX };
         let swept = self.sweep(self.all(), bounds, |_, _| Verdict::Drop);
-        if let Some(tally) = &self.tally {
+        if let Some(tally) = self.tally.as_ref().filter(|_| self.counts_pages) {
             tally.remove(swept.entries);
         }
         swept.stopped.is_some()
@@ -222,6 +274,33 @@ fn next_in(table: &Table, level: u32, base: u64, from: Page) -> Option<Page> {
         };
         if found.is_some() {
             return found;
+        }
+    }
+    None
+}
+
+/// The first page from `from` on below a table of `level`, whose first page is `base`, that has
+/// marks. Where a table turns out to have none, its own mark goes.
+fn next_marked_in(table: &Table, level: u32, base: u64, from: Page) -> Option<Page> {
+    let first = from.0.saturating_sub(base) / span(level);
+    let from_first = (base + first.saturating_mul(span(level))..).step_by(span(level) as usize);
+    for (cell, page) in table.iter().skip(first as usize).zip(from_first) {
+        let entry = cell.load(Ordering::Relaxed);
+        if level == 1 {
+            if Entry(entry).flags().intersects(MARKS) {
+                return Some(Page(page));
+            }
+            continue;
+        }
+        if entry & MARKED == 0 {
+            continue;
+        }
+        let found = next_marked_in(table_at(PhysAddr(entry & ADDRESS_BITS)), level - 1, page, from);
+        if found.is_some() {
+            return found;
+        }
+        if from.0 <= page {
+            cell.fetch_and(!MARKED, Ordering::Relaxed);
         }
     }
     None

@@ -17,7 +17,7 @@
 //! because dropping the last reference to a snapshot closes its handle.
 
 use super::{
-    Fetch, Snapshot,
+    Fetch, Snapshot, Source,
     origin::{CHUNK, Key, Origin, by_chunk, locate, split},
 };
 use crate::mem::{
@@ -253,7 +253,8 @@ pub(in crate::mem) fn begin(
     let from = first + PageCount::of_len(start).bytes();
     let count = PageCount::of_len(end - start);
     debug_assert!(start <= wanted && wanted < end && end <= pages.to_usize());
-    let fetch = Fetch::new(snapshot.clone(), from, count, counters.clone());
+    let source = Source::Snapshot(snapshot.clone());
+    let fetch = Fetch::new(source, from, count, counters.clone());
     cache.for_each_made(snapshot, from, count, |chunk, range| {
         for entry in chunk.entries.get_mut(range).unwrap_or_default() {
             // Those in use are fetched along, and stay as they are.
@@ -267,13 +268,13 @@ pub(in crate::mem) fn begin(
 
 /// A fetch has completed: its entries become ready, or empty where there are no frames. The caller
 /// has a reference to the fetch, so none of the entries' references is the last one.
-pub(in crate::mem) fn settle(fetch: &Fetch, frames: &[Frame]) {
+pub(in crate::mem) fn settle(fetch: &Fetch, snapshot: &Snapshot, frames: &[Frame]) {
     debug_assert!(frames.is_empty() || frames.len() == fetch.pages.to_usize());
     let is_its = |entry: &Entry| match entry {
         Entry::Pending(pending) => core::ptr::eq(&**pending, fetch),
         _ => false,
     };
-    CACHE.lock().for_each(&fetch.snapshot, fetch.offset, fetch.pages, |number, chunk, range| {
+    CACHE.lock().for_each(snapshot, fetch.offset, fetch.pages, |number, chunk, range| {
         let first = range.start;
         let entries = chunk.entries.get_mut(range).unwrap_or_default();
         let Some(frames) = frames.get(number..number + entries.len()) else {

@@ -182,7 +182,8 @@ impl core::fmt::Debug for Snapshot {
 
 impl core::fmt::Debug for Fetch {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "Fetch {{ {:?}, offset {}, {} pages }}", self.snapshot, self.offset, self.pages)
+        let handle = self.handle();
+        write!(f, "Fetch {{ {handle:?}, offset {}, {} pages }}", self.offset, self.pages)
     }
 }
 
@@ -196,14 +197,33 @@ impl Drop for Snapshot {
     }
 }
 
-/// A request for pages of a snapshot. It belongs to the snapshot and not to the thread that began
-/// it, because that thread may be killed while others wait (F3).
+/// What a fetch brings pages of.
+pub enum Source {
+    /// A snapshot.
+    Snapshot(Arc<Snapshot>),
+    /// The current bytes of a file that is mapped shared.
+    File(Arc<dyn LiveFile>),
+}
+
+/// A file whose current bytes are fetched.
+pub trait LiveFile: Send + Sync {
+    /// By which its server knows it.
+    fn handle(&self) -> Handle;
+    /// What fetches its pages.
+    fn pager(&self) -> &dyn Pager;
+    /// A fetch has completed; no frames where it failed. Where they are fewer than its pages, the
+    /// file ended there. Called with no lock of `mem` held.
+    fn settle(&self, fetch: &Fetch, frames: Option<&[Frame]>);
+}
+
+/// A request for pages of a snapshot, or of a file that is mapped shared. It belongs to its source
+/// and not to the thread that began it, because that thread may be killed while others wait (F3).
 pub struct Fetch {
-    /// The snapshot whose pages are fetched.
-    pub snapshot: Arc<Snapshot>,
-    /// The first byte.
+    /// What has the pages.
+    pub source: Source,
+    /// The first byte, in the snapshot or in the file.
     pub offset: SnapshotOffset,
-    /// How many whole pages, all inside the snapshot.
+    /// How many whole pages. In a snapshot, all exist; a file may end before.
     pub pages: PageCount,
     result: Mutex<Option<Result<Frames, Errno>>, rank::FetchResult>,
     queue: WaitQueue,
@@ -213,13 +233,13 @@ pub struct Fetch {
 
 impl Fetch {
     pub(super) fn new(
-        snapshot: Arc<Snapshot>,
+        source: Source,
         offset: SnapshotOffset,
         pages: PageCount,
         counters: Arc<Counters>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            snapshot,
+            source,
             offset,
             pages,
             result: Mutex::new(None),
@@ -228,14 +248,47 @@ impl Fetch {
         })
     }
 
+    /// The snapshot whose pages are fetched, if it is one.
+    pub fn snapshot(&self) -> Option<&Arc<Snapshot>> {
+        match &self.source {
+            Source::Snapshot(snapshot) => Some(snapshot),
+            Source::File(_) => None,
+        }
+    }
+
+    /// Whether this fetches pages of a snapshot, by its id.
+    pub(super) fn is_of(&self, snapshot: &Snapshot) -> bool {
+        self.snapshot().is_some_and(|own| own.id == snapshot.id)
+    }
+
+    /// The handle by which the server knows what has the pages.
+    pub fn handle(&self) -> Handle {
+        match &self.source {
+            Source::Snapshot(snapshot) => snapshot.handle,
+            Source::File(file) => file.handle(),
+        }
+    }
+
+    /// Whether the bytes may end before the last page.
+    pub fn may_be_short(&self) -> bool {
+        matches!(self.source, Source::File(_))
+    }
+
+    fn pager(&self) -> &dyn Pager {
+        match &self.source {
+            Source::Snapshot(snapshot) => &*snapshot.pager,
+            Source::File(file) => file.pager(),
+        }
+    }
+
     pub(super) fn start(self: &Arc<Self>) {
         self.counters.add(Counter::Fetches, 1);
-        self.snapshot.pager.start(self.clone());
+        self.pager().start(self.clone());
     }
 
     /// Requests the pages from the server that keeps the snapshot ([`Pager::ask_keeper`]).
     pub fn ask_keeper(self: &Arc<Self>) {
-        self.snapshot.pager.ask_keeper(self.clone());
+        self.pager().ask_keeper(self.clone());
     }
 
     /// Counts for the process that began the fetch.
@@ -243,13 +296,22 @@ impl Fetch {
         self.counters.add(counter, amount);
     }
 
-    /// Reports the result: one frame for each page, or the error. A second result is ignored.
-    /// Called with no lock of `mem` held.
+    /// Whether so many frames can be the result.
+    fn accepts(&self, frames: usize) -> bool {
+        let frames = PageCount::of_len(frames);
+        frames == self.pages || self.may_be_short() && frames < self.pages
+    }
+
+    /// Reports the result: one frame for each page, fewer where a file ends, or the error. A second
+    /// result is ignored. Called with no lock of `mem` held.
     pub fn complete(&self, result: Result<Frames, Errno>) {
         let result = match result {
-            Ok(frames) if PageCount::of_len(frames.len()) != self.pages => Err(Errno::EIO),
+            Ok(frames) if !self.accepts(frames.len()) => Err(Errno::EIO),
             result => result,
         };
+        if let Source::File(file) = &self.source {
+            file.settle(self, result.as_deref().ok());
+        }
         {
             let mut stored = self.result.lock();
             if stored.is_some() {
@@ -263,14 +325,15 @@ impl Fetch {
                 }
                 Err(_) => self.counters.add(Counter::FetchErrors, 1),
             }
-            // First the cache: a thread that sees the result must not find the fetch still pending
+            // First the source: a thread that sees the result must not find the fetch still pending
             // there, and count one failure several times.
-            cache::settle(self, result.as_deref().unwrap_or_default());
+            if let Source::Snapshot(snapshot) = &self.source {
+                cache::settle(self, snapshot, result.as_deref().unwrap_or_default());
+            }
             *stored = Some(result);
         }
         self.queue.wake_all();
     }
-
     /// Pages of the fetch in front of the one at byte `wanted`, which lies in it.
     pub(super) fn pages_before(&self, wanted: SnapshotOffset) -> PageCount {
         debug_assert!(wanted >= self.offset && wanted < self.offset + self.pages.bytes());

@@ -83,7 +83,7 @@ impl Space {
 }
 
 fn can_be_lazy(region: &Region) -> bool {
-    region.prot.contains(Prot::WRITE) && !matches!(region.backing, Backing::Shared { .. })
+    region.prot.contains(Prot::WRITE) && !region.backing.is_shared()
 }
 
 impl SpaceState {

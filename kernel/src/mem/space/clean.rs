@@ -179,7 +179,7 @@ impl SpaceState {
                 continue;
             };
             let region = self.regions.find(page).map(|(_, region)| &region.backing);
-            if region.is_none_or(|backing| matches!(backing, Backing::Shared { .. })) {
+            if region.is_none_or(Backing::is_shared) {
                 continue;
             }
             unchanged.add(PageRange::single(page))?;

@@ -92,7 +92,7 @@ impl Composition {
     fn first_of(&self, lazy: &SnapshotPage, held: &Awaited) -> Option<isize> {
         let fetch = &held.fetch;
         let distance = fetch.offset.0.wrapping_sub(self.first.0) as isize;
-        let is_its = fetch.snapshot.id == lazy.snapshot.id;
+        let is_its = fetch.is_of(&lazy.snapshot);
         (is_its && distance % PAGE_BYTES as isize == 0).then_some(distance / PAGE_BYTES as isize)
     }
 

@@ -367,8 +367,8 @@ impl SpaceState {
 
     /// Whether a page lies in a region that no snapshot backs.
     fn is_unbacked(&self, page: Page) -> bool {
-        self.regions
-            .find(page)
-            .is_some_and(|(_, region)| !matches!(region.backing, Backing::Snapshot { .. }))
+        self.regions.find(page).is_some_and(|(_, region)| {
+            matches!(region.backing, Backing::Anonymous | Backing::Shared { .. })
+        })
     }
 }

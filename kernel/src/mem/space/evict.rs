@@ -2,16 +2,15 @@
 #![forbid(unsafe_code)]
 
 use super::mutants;
-use super::{Space, SpaceState, access::base_flags, steps::EVERYTHING};
+use super::{Space, SpaceState};
 use crate::mem::{
     Backing, Page, PageRange, SharedMemory, USER_END,
     mutants::reclaim_locked,
     page_table::{Bounds, Entry, EntryFlags, Flush, Locks, Swept, Verdict},
     reclaim::{self, Reclaimable, Visit},
-    stores::MemoryId,
     swap::{Owners, PageOutBatch},
 };
-use crate::sync::{Interrupt, Interrupted, relax};
+use crate::sync::{Interrupt, relax};
 
 impl Reclaimable for Space {
     /// `None` also for a server and for init, whose pages stay (F8).
@@ -28,18 +27,7 @@ impl Reclaimable for Space {
         let inner = self.inner.try_lock()?;
         Some(self.change(inner, |state| state.evict_pages(visit, bounds, batch)))
     }
-
-    fn write_protect(&self, file: MemoryId, pages: PageRange) -> Result<(), Interrupted> {
-        let mut rest = EVERYTHING;
-        while self.with(|state| state.write_protect(&mut rest, file, pages)) {
-            relax(Interrupt::Killable)?;
-        }
-        Ok(())
-    }
 }
-
-/// Regions that are looked at in one step of [`Space::write_protect`].
-const REGIONS_AT_ONCE: usize = 512;
 
 impl Space {
     /// Unmaps clean pages, and frees tables that have no others, until the account may have another
@@ -63,26 +51,6 @@ impl Space {
 }
 
 impl SpaceState {
-    /// Makes stores to these pages of a mapped file fault, through the first region of `rest` that
-    /// maps some of them. `rest` is what remains then. Returns whether regions may remain.
-    fn write_protect(&mut self, rest: &mut PageRange, file: MemoryId, pages: PageRange) -> bool {
-        let (table, flush) = (&mut self.table, &mut self.flush);
-        for (range, region) in self.regions.overlapping(*rest).take(REGIONS_AT_ONCE) {
-            rest.start = range.end;
-            if let Backing::Shared { memory, first } = &region.backing
-                && region.touched
-                && memory.id() == file
-            {
-                let part = pages.intersect(PageRange::new(Page(*first), range.pages()));
-                let part = PageRange::new(range.start + (part.start - Page(*first)), part.pages());
-                table.update(part, |_, _| base_flags(region.prot));
-                flush.merge(Flush::range(part));
-                return true;
-            }
-        }
-        !self.regions.is_free(*rest)
-    }
-
     fn evict_pages(
         &mut self,
         visit: &mut Visit,
@@ -129,6 +97,10 @@ impl SpaceState {
                 Backing::Shared { memory, first } => {
                     let page = Page(*first) + (page - range.start);
                     unmap_shared(memory, page, batch.as_deref_mut())
+                }
+                Backing::File { mapping, first } => {
+                    let page = Page(*first) + (page - range.start);
+                    if mapping.leave(page) { Verdict::Drop } else { Verdict::Keep }
                 }
                 _ => Verdict::Drop,
             };

@@ -13,11 +13,11 @@
 pub use super::access::{Access, FaultError};
 use super::{
     Space, SpaceState, mutants,
-    resolution::{Awaited, Coverage, FetchState, PageRequest, Resolution},
+    resolution::{Awaited, Coverage, FetchState, FileStep, PageRequest, Resolution},
 };
 use crate::{
-    mem::{Claim, Page, SharedMemory, USER_END, UserAddr, reclaim, stores, swap::PageIn},
-    sync::{Interrupted, Once},
+    mem::{Claim, Fetch, FilePages, Page, USER_END, UserAddr, reclaim, swap::PageIn},
+    sync::Interrupted,
 };
 use alloc::sync::Arc;
 use foundation::Errno;
@@ -32,17 +32,6 @@ const FAULT_FRAMES: usize = 4;
 /// Maximum of reclaims for one fault. Each has freed something, so this only ends a race that is
 /// always lost.
 const MAX_RECLAIMS: u32 = 64;
-
-/// Does for a space what a store to this memory, of a mapped file, waits for. Waits for the file's
-/// server only.
-type Writer = fn(&Arc<Space>, &SharedMemory, stores::Needed) -> Result<(), Errno>;
-
-static WRITER: Once<Writer> = Once::new();
-
-/// Registers what writes dirty pages of mapped files back.
-pub fn register_writer(writer: Writer) {
-    WRITER.call_once(|| writer);
-}
 
 /// Why a fault gives up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +76,8 @@ struct Progress {
     reclaims: u32,
     /// The last fetch. Its frames stay in memory until they were looked at.
     held: Option<Awaited>,
+    /// The last fetch of a mapped file, likewise.
+    file_fetch: Option<Arc<Fetch>>,
     /// The last page-in, likewise.
     page_in: Option<Arc<PageIn>>,
 }
@@ -176,13 +167,15 @@ impl Space {
                 drop(progress.page_in.replace(page_in));
                 (arrived, Failure::PageIn)
             }
-            Resolution::WriteBack(memory, needed) => match self.await_store(&memory, needed) {
-                Err(Errno::EINTR) => return Err(Failure::Other(FaultError::Killed)),
-                Err(Errno::ENOMEM | Errno::ENOBUFS | Errno::EAGAIN) => {
-                    return self.await_memory(progress);
+            Resolution::File(file, page, step) => {
+                match self.await_file_page(&file, page, step, progress) {
+                    Err(Errno::EINTR) => return Err(Failure::Other(FaultError::Killed)),
+                    Err(Errno::ENOMEM | Errno::ENOBUFS | Errno::EAGAIN) => {
+                        return self.await_memory(progress);
+                    }
+                    done => (done.is_ok(), Failure::Fetch),
                 }
-                written => (written.is_ok(), Failure::Fetch),
-            },
+            }
         };
         progress.failures += u32::from(!arrived);
         if progress.failures < MAX_ATTEMPTS { Ok(()) } else { Err(failure) }
@@ -196,22 +189,44 @@ impl Space {
         Ok(page_in.wait()?)
     }
 
-    /// Waits for what a store to a mapped file needs.
-    fn await_store(&self, memory: &SharedMemory, needed: stores::Needed) -> Result<(), Errno> {
+    /// Has done what a page of a mapped file needs.
+    fn await_file_page(
+        &self,
+        file: &FilePages,
+        page: Page,
+        step: FileStep,
+        progress: &mut Progress,
+    ) -> Result<(), Errno> {
         self.policy.claim().assert_may_await(Claim::FileServer);
-        let space = self.me.upgrade().ok_or(Errno::EINTR)?;
-        WRITER.get().map_or(Err(Errno::EIO), |writer| writer(&space, memory, needed))
+        match step {
+            FileStep::Fetch(fetch, state) => {
+                let fetched = self.await_started(&fetch, state)?;
+                // Its frames stay in memory until they were looked at.
+                progress.file_fetch = Some(fetch);
+                fetched
+            }
+            FileStep::Store => file.admit_store(page, self.policy.claim()),
+            FileStep::Settle(access) => Ok(file.await_settled(page, access == Access::Write)?),
+        }
     }
 
     fn await_fetch(&self, awaited: &Awaited) -> Result<Result<(), Errno>, FaultError> {
+        Ok(self.await_started(&awaited.fetch, awaited.state)?)
+    }
+
+    fn await_started(
+        &self,
+        fetch: &Arc<Fetch>,
+        state: FetchState,
+    ) -> Result<Result<(), Errno>, Interrupted> {
         self.counters.add(Counter::FaultsMajor, 1);
-        if awaited.state == FetchState::New {
-            awaited.fetch.start();
+        if state == FetchState::New {
+            fetch.start();
         }
         loop {
-            match awaited.fetch.wait() {
+            match fetch.wait() {
                 Err(Interrupted) if mutants::not_killable() => {}
-                result => return Ok(result?),
+                result => return result,
             }
         }
     }

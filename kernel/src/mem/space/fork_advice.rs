@@ -30,7 +30,7 @@ impl SpaceState {
         unset: ForkAdvice,
         set: ForkAdvice,
     ) -> Result<(), Errno> {
-        let is_shared = |region: &Region| matches!(region.backing, Backing::Shared { .. });
+        let is_shared = |region: &Region| region.backing.is_shared();
         let is_any_shared = self.regions.overlapping(range).any(|(_, region)| is_shared(region));
         if set.contains(ForkAdvice::WIPE) && is_any_shared {
             return Err(Errno::EINVAL);

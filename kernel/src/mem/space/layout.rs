@@ -336,6 +336,9 @@ impl SpaceState {
         self.check_regions(range, 1)?;
         let lock = self.future;
         self.check_lock(lock, pages)?;
+        if let Backing::File { mapping, .. } = &backing {
+            self.files.add(mapping)?;
+        }
         self.unmap(range)?;
         if lock != Lock::Unlocked {
             self.count_locked(pages)?;
@@ -386,6 +389,10 @@ impl SpaceState {
     }
 
     fn protect(&mut self, range: PageRange, prot: Prot) -> Result<(), Errno> {
+        let is_read_only = |(_, region): (PageRange, &Region)| matches!(&region.backing, Backing::File { mapping, .. } if !mapping.opened().may_write());
+        if prot.contains(Prot::WRITE) && self.regions.overlapping(range).any(is_read_only) {
+            return Err(Errno::EACCES);
+        }
         self.split_ends(range)?;
         let (table, flush) = (&mut self.table, &mut self.flush);
         self.regions.change(range, |part, region| {
@@ -393,9 +400,8 @@ impl SpaceState {
             if !region.touched {
                 return;
             }
-            // The first store to a page of a mapped file is noted.
-            let shared =
-                matches!(&region.backing, Backing::Shared { memory, .. } if !memory.notes_stores());
+            // The next store to a page of a mapped file looks at it again.
+            let shared = matches!(region.backing, Backing::Shared { .. });
             table.update(part, |_, entry| {
                 let private = entry.flags() & EntryFlags::PRIVATE;
                 // The first store to a shared frame copies it.

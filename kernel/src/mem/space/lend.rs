@@ -99,7 +99,7 @@ impl SpaceState {
     /// mapped too.
     fn lend(&mut self, range: PageRange, frames: &mut Vec<Frame>) -> Result<(), FaultError> {
         let (found, region) = self.regions.find(range.start).ok_or(FaultError::Segv)?;
-        if matches!(region.backing, Backing::Shared { .. }) {
+        if region.backing.is_shared() {
             // The owners of shared memory go on writing to the frame.
             let entry = self.table.get(range.start).ok_or(FaultError::Segv)?;
             frames.push(entry.frame().duplicate(self.table.claim)?);
@@ -132,7 +132,7 @@ impl SpaceState {
         done: &mut usize,
     ) -> Result<(), FaultError> {
         let (range, region) = self.regions.find_mut(start).ok_or(FaultError::Segv)?;
-        let is_shared = matches!(region.backing, Backing::Shared { .. });
+        let is_shared = region.backing.is_shared() || matches!(region.backing, Backing::Beyond);
         if is_shared || !region.prot.contains(Prot::WRITE) {
             return Err(FaultError::Segv);
         }

@@ -16,7 +16,7 @@ const STEP_BYTES: usize = RegionMap::bytes(16);
 
 /// Whether such memory counts as a program's data.
 pub(super) fn is_data(prot: Prot, backing: &Backing, label: &str) -> bool {
-    prot.contains(Prot::WRITE) && !matches!(backing, Backing::Shared { .. }) && label != STACK
+    prot.contains(Prot::WRITE) && !backing.is_shared() && label != STACK
 }
 
 impl Space {

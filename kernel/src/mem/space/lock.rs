@@ -10,7 +10,7 @@ use super::steps::EVERYTHING;
 use super::{Access, FaultError, Space, SpaceState, limits::STACK};
 use crate::mem::account::Kind;
 use crate::mem::region::Lock;
-use crate::mem::{Backing, Charge, OutOfMemory, PageRange, Prot, Region, UserSlice, reclaim};
+use crate::mem::{Charge, OutOfMemory, PageRange, Prot, Region, UserSlice, reclaim};
 use crate::sync::{Interrupt, relax};
 use core::sync::atomic::Ordering;
 use foundation::{ByteCount, Errno, PageCount};
@@ -185,8 +185,7 @@ impl SpaceState {
         if region.prot.is_empty() {
             return Some((part, None));
         }
-        let is_own =
-            region.prot.contains(Prot::WRITE) && !matches!(region.backing, Backing::Shared { .. });
+        let is_own = region.prot.contains(Prot::WRITE) && !region.backing.is_shared();
         let access = if is_own { Access::Write } else { Access::Read };
         let pages = part.pages().min(STEP_PAGES);
         Some((PageRange::new(part.start, pages), Some(access)))

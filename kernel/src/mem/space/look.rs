@@ -6,8 +6,9 @@
 //! | empty, store | zeroed frame, private | copy, private; the association ends (F2) | its frame |
 //! | swapped | page-in, with neighbours (`swapped`) | the same | in the memory only |
 //! | private, store, sole owner | made writable | the same | - |
-//! | read-only, store | - | - | noted; writable, or waits for write-back (`stores`) |
 //! | private or clean, store, shared | copy, private | copy, private; the association ends | - |
+//!
+//! Pages of files that are mapped shared are in `look_file`.
 #![forbid(unsafe_code)]
 
 use super::{
@@ -19,7 +20,6 @@ use crate::mem::{
     Backing, Claim, Frame, OutOfMemory, Page, PageRange, Prot, Region, SharedMemory,
     page_table::{EntryFlags, PageTable},
     shared::Found,
-    stores::Store,
 };
 use alloc::sync::Arc;
 
@@ -51,8 +51,13 @@ impl SpaceState {
                 return self.look_swapped(&swapped, request);
             }
             if request.stores() && !entry.has(EntryFlags::WRITE) {
-                if matches!(region.backing, Backing::Shared { .. }) {
-                    return self.store_to_shared(page);
+                match &region.backing {
+                    Backing::Shared { .. } => {
+                        self.table.set_flags(page, base_flags(prot) | EntryFlags::WRITE);
+                        return Ok(Resolution::Done);
+                    }
+                    Backing::File { .. } => return self.look_file(request),
+                    _ => {}
                 }
                 self.make_private(request, entry, (range, base_flags(prot)))?;
             }
@@ -65,9 +70,14 @@ impl SpaceState {
         {
             return self.look_backed(&lazy, request, held);
         }
-        if let Backing::Shared { memory, first } = &region.backing {
-            let (memory, first, prot) = (memory.clone(), Page(*first), region.prot);
-            return self.look_shared(&memory, first, range, request, prot);
+        match &region.backing {
+            Backing::Shared { memory, first } => {
+                let (memory, first, prot) = (memory.clone(), Page(*first), region.prot);
+                return self.look_shared(&memory, first, range, page, prot);
+            }
+            Backing::File { .. } => return self.look_file(request),
+            Backing::Beyond => return Err(FaultError::Bus),
+            _ => {}
         }
         let ends_association = matches!(region.backing, Backing::Snapshot { .. });
         let (frame, flags) = unbacked_frame(region, request, self.table.claim)?;
@@ -78,23 +88,6 @@ impl SpaceState {
         Ok(Resolution::Done)
     }
 
-    /// Makes a page of shared memory writable that is mapped read-only.
-    #[cold]
-    #[inline(never)]
-    fn store_to_shared(&mut self, page: Page) -> Attempt {
-        let (range, region) = self.regions.find(page).ok_or(FaultError::Segv)?;
-        let Backing::Shared { memory, first } = &region.backing else {
-            return Err(FaultError::Segv);
-        };
-        let number = Page(*first) + (page - range.start);
-        if let Some(waiting) = note_store(memory, number, self.table.claim)? {
-            return Ok(waiting);
-        }
-        // Access grows, so no translation is stale.
-        self.table.set_flags(page, base_flags(region.prot) | EntryFlags::WRITE);
-        Ok(Resolution::Done)
-    }
-
     /// Maps a page of shared memory, of which `first` is the region's first page, and with it those
     /// that come back from swap along with it.
     fn look_shared(
@@ -102,28 +95,22 @@ impl SpaceState {
         memory: &Arc<SharedMemory>,
         first: Page,
         region: PageRange,
-        request: &PageRequest<'_>,
+        page: Page,
         prot: Prot,
     ) -> Attempt {
-        let page = request.page;
         let number = first + (page - region.start);
-        if request.stores()
-            && let Some(waiting) = note_store(memory, number, self.table.claim)?
-        {
-            return Ok(waiting);
-        }
         let (frame, back) = match memory.look(number, self.table.claim)? {
             Found::PageIn(page_in) => return Ok(Resolution::PageIn(page_in)),
             Found::Frame(frame, back) => (frame, back),
         };
-        drop(self.table.map(page, frame, shared_flags(memory, number, prot))?);
+        drop(self.table.map(page, frame, shared_flags(prot))?);
         let all = PageRange::new(first, region.pages());
         for other in back.intersect(all).iter() {
             let at = region.start + (other - first);
             if self.table.get(at).is_none()
                 && let Some(frame) = memory.resident(other)
             {
-                drop(self.table.map(at, frame, shared_flags(memory, other, prot))?);
+                drop(self.table.map(at, frame, shared_flags(prot))?);
             }
         }
         Ok(Resolution::Done)
@@ -135,23 +122,10 @@ impl SpaceState {
     }
 }
 
-/// Notes a store to a page of shared memory. Returns what it waits for, if it has to wait.
-fn note_store(
-    memory: &Arc<SharedMemory>,
-    number: Page,
-    claim: Claim,
-) -> Result<Option<Resolution>, FaultError> {
-    match memory.note_store(number, claim) {
-        Store::Noted => Ok(None),
-        Store::Waits(needed) => Ok(Some(Resolution::WriteBack(memory.clone(), needed))),
-        Store::Beyond => Err(FaultError::Bus),
-    }
-}
-
 /// The flags of a page of shared memory.
-fn shared_flags(memory: &SharedMemory, page: Page, prot: Prot) -> EntryFlags {
+fn shared_flags(prot: Prot) -> EntryFlags {
     let mut flags = base_flags(prot);
-    flags.set(EntryFlags::WRITE, prot.contains(Prot::WRITE) && memory.is_stored(page));
+    flags.set(EntryFlags::WRITE, prot.contains(Prot::WRITE));
     flags
 }
 

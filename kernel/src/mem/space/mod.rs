@@ -8,7 +8,8 @@
 //! |---|---|
 //! | `layout`, `remap`, `limits` | map, unmap, protect; change size and address |
 //! | `steps` | long changes, in steps between which others run |
-//! | `fault`, `look`, `backed`, `swapped`, `private` | one page becomes usable |
+//! | `fault`, `look`, `look_file`, `backed`, `swapped`, `private` | one page becomes usable |
+//! | `file_pages` | what changes of a mapped file's pages mean for the entries |
 //! | `associate` | the lazy read |
 //! | `pieces`, `clean` | before and after a write |
 //! | `copy`, `lend` | system calls access a program's memory |
@@ -25,6 +26,7 @@ mod compose;
 mod copy;
 mod evict;
 mod fault;
+mod file_pages;
 mod fork_advice;
 mod layout;
 mod lend;
@@ -32,6 +34,7 @@ mod limits;
 mod load;
 mod lock;
 mod look;
+mod look_file;
 mod mutants;
 mod pieces;
 mod policy;
@@ -44,7 +47,6 @@ mod swapped;
 
 pub use access::{Access, FaultError};
 pub use clean::SentPages;
-pub use fault::register_writer;
 pub use layout::Placement;
 pub use lend::LentPages;
 pub use pieces::WritePiece;
@@ -54,8 +56,9 @@ pub use steps::Occupant;
 
 use super::account::Kind;
 use super::{
-    Account, Backing, Charge, Lock, Page, PageRange, PhysAddr, Prot, Region, RegionMap,
-    SharedMemory, UserAddr, UserSlice, fallible,
+    Account, Backing, Charge, FileMapping, Lock, Page, PageRange, PhysAddr, Prot, Region,
+    RegionMap, UserAddr, fallible,
+    file_pages::{MappedFiles, Mapper},
     frame::OutOfMemory,
     heap, kernel,
     page_table::{Flush, ForkSharing, PageTable},
@@ -121,6 +124,8 @@ pub(in crate::mem) struct SpaceState {
     is_changing: bool,
     /// What became of short lazy reads.
     short_reads: ShortReads,
+    /// The files that are mapped shared.
+    files: MappedFiles,
 }
 
 /// Sizes for /proc, in pages.
@@ -160,7 +165,7 @@ impl RegionInfo {
         Self {
             range,
             prot: region.prot,
-            shared: matches!(region.backing, Backing::Shared { .. }),
+            shared: region.backing.is_shared(),
             lazy: region.associated,
             label: region.label,
         }
@@ -192,7 +197,7 @@ impl Space {
         reclaim::ready::<Errno>(policy.claim())?;
         let table = PageTable::new(kernel::root(), policy.claim(), account.clone())?;
         let root = table.root();
-        let inner = SpaceState {
+        let mut inner = SpaceState {
             table,
             regions: RegionMap::default(),
             charge: Charge::take(&account, Kind::Regions, 0)?,
@@ -205,13 +210,15 @@ impl Space {
             hand: Page(0),
             is_changing: false,
             short_reads: ShortReads::default(),
+            files: MappedFiles::none(Weak::<Self>::new() as Weak<dyn Mapper>),
         };
-        let (inner, place) = (Mutex::new(inner), reclaim::Place::default());
+        let place = reclaim::Place::default();
         let (settled, occupants, has_locks, counters) = Default::default();
-        let space = Arc::new_cyclic(|me| {
+        let space = Arc::new_cyclic(|me: &Weak<Self>| {
             let me = me.clone();
+            inner.files = MappedFiles::none(me.clone() as Weak<dyn Mapper>);
             Self {
-                inner,
+                inner: Mutex::new(inner),
                 settled,
                 occupants,
                 has_locks,
@@ -285,8 +292,10 @@ impl Space {
                 state.table.for_each_frame(part, look);
                 let regions = state.regions.overlapping(part);
                 for (_, region) in regions.filter(|(own, _)| part.contains(own.start)) {
-                    if let Backing::Shared { memory, .. } = &region.backing {
-                        memory.for_each_frame(look);
+                    match &region.backing {
+                        Backing::Shared { memory, .. } => memory.for_each_frame(look),
+                        Backing::File { mapping, .. } => mapping.for_each_frame(look),
+                        _ => {}
                     }
                 }
             });
@@ -322,25 +331,35 @@ impl Space {
     pub fn shared_place(&self, address: UserAddr) -> Option<(usize, u64)> {
         self.with(|state| {
             let (range, region) = state.regions.find(address.page())?;
-            let Backing::Shared { memory, first } = &region.backing else { return None };
+            let (id, first) = match &region.backing {
+                Backing::Shared { memory, first } => (Arc::as_ptr(memory) as usize, first),
+                Backing::File { mapping, first } => (Arc::as_ptr(mapping.file()) as usize, first),
+                _ => return None,
+            };
             let page = first + (address.page() - range.start).0;
-            Some((
-                Arc::as_ptr(memory) as usize,
-                Page(page).start().0 + address.offset_in_page() as u64,
-            ))
+            Some((id, Page(page).start().0 + address.offset_in_page() as u64))
         })
     }
 
-    /// The shared memory that is mapped in a range.
-    pub fn shared_memory(&self, range: UserSlice) -> Result<Vec<Arc<SharedMemory>>, OutOfMemory> {
-        self.with(|state| {
-            let regions = state.regions.overlapping(range.touched_pages());
-            let memories = regions.filter_map(|(_, region)| match &region.backing {
-                Backing::Shared { memory, .. } => Some(memory.clone()),
-                _ => None,
-            });
-            fallible::collect(memories)
+    /// The first part of a range that maps a file shared, and how: the file's pages, and where the
+    /// range goes on behind it. `None` where there is none.
+    pub fn next_mapped_file(
+        &self,
+        range: PageRange,
+    ) -> Option<(FileMapping, PageRange, PageRange)> {
+        self.peek(|state| {
+            state.regions.overlapping(range).find_map(|(own, region)| {
+                let Backing::File { mapping, first } = &region.backing else { return None };
+                let part = own.intersect(range);
+                let pages = PageRange::new(Page(first + (part.start - own.start).0), part.pages());
+                Some((mapping.clone(), pages, PageRange { start: part.end, ..range }))
+            })
         })
+    }
+
+    /// Whether files are mapped shared.
+    pub fn maps_files(&self) -> bool {
+        self.next_mapped_file(EVERYTHING).is_some()
     }
 
     /// Runs `change` under the lock, flushes stale translations, and drops what was released after
@@ -415,11 +434,19 @@ impl SpaceState {
                     stats.resident += PageCount(u64::from(resident));
                 });
             }
-            if let Backing::Shared { memory, first } = &region.backing {
-                let first = Page(*first) + (range.start - own.start);
-                stats.shared += memory.count(PageRange::new(first, range.pages()));
-                stats.shared_resident += stats.resident - before;
-            }
+            let (first, behind) = match &region.backing {
+                Backing::Shared { first, .. } | Backing::File { first, .. } => {
+                    (Page(*first), range.start - own.start)
+                }
+                _ => continue,
+            };
+            let pages = PageRange::new(first + behind, range.pages());
+            stats.shared += match &region.backing {
+                Backing::Shared { memory, .. } => memory.count(pages),
+                Backing::File { mapping, .. } => mapping.count(pages),
+                _ => PageCount::ZERO,
+            };
+            stats.shared_resident += stats.resident - before;
         }
     }
 
@@ -432,6 +459,7 @@ impl SpaceState {
             if is_everything { self.regions.len() } else { self.regions.overlapping(part).count() };
         child.require_regions(child.regions.len() + count).map_err(|_| OutOfMemory)?;
         heap::prepay(RegionMap::bytes(count), self.table.claim)?;
+        child.files.add_all(&self.files)?;
         if is_everything {
             child.regions = self.regions.clone();
         } else {
@@ -460,9 +488,8 @@ impl SpaceState {
     /// pages copy-on-write, else one by one.
     fn share_pages(&mut self, child: &mut Self, part: PageRange) -> Result<(), OutOfMemory> {
         let (regions, flush) = (&self.regions, &mut self.flush);
-        let is_in_place = |region: &Region| {
-            matches!(region.backing, Backing::Shared { .. }) || mutants::fork_leaves_writable()
-        };
+        let is_in_place =
+            |region: &Region| region.backing.is_shared() || mutants::fork_leaves_writable();
         let may_share = |pages: PageRange| {
             regions.overlapping(pages).all(|(_, region)| {
                 !region.touched || region.on_fork.is_empty() && !is_in_place(region)

@@ -173,7 +173,7 @@ impl SpaceState {
     /// Whether a range is one mapping for the program, which does not see splits by associations.
     fn is_uniform(&self, range: PageRange) -> bool {
         let mut kinds = self.regions.overlapping(range).map(|(_, region)| {
-            let shared = matches!(region.backing, Backing::Shared { .. });
+            let shared = region.backing.is_shared();
             (region.prot, region.label, region.lock, region.on_fork, shared)
         });
         let first = kinds.next();
@@ -187,6 +187,10 @@ impl SpaceState {
             Backing::Shared { memory, first } => {
                 Backing::Shared { memory: memory.clone(), first: first + last.pages().0 }
             }
+            Backing::File { mapping, first } => {
+                Backing::File { mapping: mapping.clone(), first: first + last.pages().0 }
+            }
+            Backing::Beyond => Backing::Beyond,
             _ => Backing::Anonymous,
         };
         let mut more = Region::new(range.pages(), region.prot, backing, region.label);

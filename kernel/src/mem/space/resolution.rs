@@ -3,8 +3,8 @@
 
 use super::access::{Access, FaultError};
 use crate::mem::{
-    Frame, Page, PageRange, Prot, SharedMemory, Snapshot, page_table::EntryFlags, snapshot::Fetch,
-    stores, swap::PageIn,
+    FilePages, Frame, Page, PageRange, Prot, Snapshot, page_table::EntryFlags, snapshot::Fetch,
+    swap::PageIn,
 };
 use alloc::sync::Arc;
 use foundation::SnapshotOffset;
@@ -49,9 +49,18 @@ pub(super) enum Resolution {
     Fetch(Awaited),
     /// The caller waits for this page-in without the lock, and tries again.
     PageIn(Arc<PageIn>),
-    /// A store to a mapped file has to wait: the caller has this done without the lock, and tries
-    /// again.
-    WriteBack(Arc<SharedMemory>, stores::Needed),
+    /// The same for a page of a mapped file, with the file's page and what is to be done.
+    File(Arc<FilePages>, Page, FileStep),
+}
+
+/// What a page of a mapped file needs.
+pub(super) enum FileStep {
+    /// A fetch, which the caller starts if it is new.
+    Fetch(Arc<Fetch>, FetchState),
+    /// Its server's consent to a store, and a frame of its own.
+    Store,
+    /// The end of a change of the file that concerns it.
+    Settle(Access),
 }
 
 /// Whether a fetch was sent already.
@@ -118,7 +127,7 @@ impl SnapshotPage {
 
     /// Whether the fetch that was waited for is of this very page of this very snapshot (F3).
     pub fn is_of(&self, held: &Awaited) -> bool {
-        held.fetch.snapshot.id == self.snapshot.id && held.wanted == self.wanted()
+        held.fetch.is_of(&self.snapshot) && held.wanted == self.wanted()
     }
 
     /// Waits for a fetch that another thread has begun.

@@ -65,7 +65,7 @@ impl SpaceState {
             let touched = match &region.backing {
                 Backing::Snapshot { .. } => region.habit.is_mostly_fetched(region.pages),
                 // Each page was stored to.
-                Backing::Anonymous | Backing::Shared { .. } => true,
+                _ => true,
             };
             self.short_reads.copies.learn(touched);
         }

@@ -147,7 +147,8 @@ impl TestPager {
     }
 
     fn answer(fetch: &Fetch) {
-        let SnapshotSource::File { file, version, offset, .. } = fetch.snapshot.source else {
+        let snapshot = fetch.snapshot().expect("no file is mapped here");
+        let SnapshotSource::File { file, version, offset, .. } = snapshot.source else {
             static ASKED: AtomicU64 = AtomicU64::new(0);
             let answer = |_| {
                 Frame::from_bytes(
@@ -186,7 +187,7 @@ impl TestPager {
 
 impl Pager for TestPager {
     fn start(&self, fetch: Arc<Fetch>) {
-        lock(&self.requests).push((fetch.snapshot.handle, fetch.offset.0, fetch.pages.0));
+        lock(&self.requests).push((fetch.handle(), fetch.offset.0, fetch.pages.0));
         let answers = *lock(&self.answers);
         match answers {
             Answers::Now | Answers::Errors(0) => Self::answer(&fetch),

@@ -5,11 +5,8 @@ use super::*;
 use crate::mem::{
     host::SwapAnswers,
     page_table::{FrameTree, Held},
-    stores::{self, Needed, Share, Taken},
     swap,
-    write_back::WriteBack,
 };
-use core::sync::atomic::{AtomicUsize, Ordering};
 
 fn value(page: u64) -> u8 {
     (page * 7 + 3) as u8
@@ -97,16 +94,13 @@ fn q3_shared_memory_of_many_spaces_is_swapped_out() {
 fn q3_a_shared_page_in_transit_gets_a_new_frame() {
     let _alone = host::exclusive();
     let swap = Swap::new(1000);
-    let (memory, [one, other]) = pair(20);
+    let (_memory, [one, other]) = pair(20);
     fill(&one, 20);
     swap.0.set(SwapAnswers::Later);
     let writer = spawn(evict_everything);
     while swap.0.waiting() < 1 {
         std::thread::yield_now();
     }
-    let mut bytes = [0; PAGE_BYTES];
-    assert_eq!(memory.read(3, &mut bytes), Ok(true));
-    assert_eq!((bytes[0], swap::stats().1), (value(3), 980), "the kernel reads it where it is");
     store(&one, at(3), 99);
     assert_eq!(load(&other, at(3)), 99);
     store(&other, at(3), 98);
@@ -144,7 +138,7 @@ fn q3_a_failed_write_or_read_of_shared_pages_loses_nothing() {
 fn q3_operations_on_shared_pages_that_are_swapped_out() {
     let _alone = host::exclusive();
     let _swap = Swap::new(1000);
-    let (memory, [one, other]) = pair(64);
+    let (_memory, [one, other]) = pair(64);
     fill(&one, 64);
     evict_everything();
     let child = one.fork().unwrap();
@@ -161,7 +155,7 @@ fn q3_operations_on_shared_pages_that_are_swapped_out() {
     one.copy_out_all(slice(at(32), PAGE), &[5; PAGE_BYTES]).unwrap();
     assert_eq!(load(&other, UserAddr(at(32).0 + 77)), 5);
     evict_everything();
-    memory.write(40, 3, &[1, 2, 3]).unwrap();
+    one.copy_out_all(slice(UserAddr(at(40).0 + 3), 3), &[1, 2, 3]).unwrap();
     let mut bytes = [0; 6];
     other.copy_in(slice(at(40), 6), &mut bytes).unwrap();
     assert_eq!(bytes, [value(40), 0, 0, 1, 2, 3]);
@@ -199,7 +193,7 @@ fn f8_shared_memory_of_a_server_stays() {
     assert_eq!(swap::stats().1, 1000, "nothing left");
     let fresh = SharedMemory::new(&Account::new());
     map_shared(&server, &fresh, 0, 4);
-    fresh.write(0, 0, &[1]).unwrap();
+    store(&server, BASE, 1);
     evict_everything();
     assert_eq!(swap::stats().1, 1000);
     drop(memory);
@@ -232,75 +226,4 @@ fn a_frame_tree_grows_and_finds_its_pages() {
         assert_eq!(tree.frames(), before - frame::stats().free);
     }
     assert_eq!(frame::stats().free, before);
-}
-
-/// Calls of [`write_ten`].
-static WRITTEN: AtomicUsize = AtomicUsize::new(0);
-
-/// Stands in for the file: ten pages are written.
-fn write_ten(_: &Arc<Space>, memory: &SharedMemory, needed: Needed) -> Result<(), Errno> {
-    assert_eq!(needed, Needed::Space, "nothing was refused");
-    WRITTEN.fetch_add(1, Ordering::Relaxed);
-    let mut dirty = WriteBack::begin(memory, 0, 10, Taken::Fresh)?.ok_or(Errno::EIO)?;
-    while let Some(page) = dirty.next_page() {
-        dirty.written(page);
-    }
-    Ok(())
-}
-
-#[test]
-fn q6_a_store_waits_while_too_many_pages_of_mapped_files_are_dirty() {
-    let _alone = host::exclusive();
-    crate::mem::register_writer(write_ten);
-    let limit = frame::stats().total / 8;
-    // What one server's files may have.
-    let half = limit / 2;
-    let all = half as u64 + 95;
-    {
-        let file = |share| SharedMemory::of_file(&Account::new(), share, PageCount(all)).unwrap();
-        let (share, silent) = <(Arc<Share>, Arc<Share>)>::default();
-        let (memory, other_file) = (file(&share), file(&silent));
-        let spaces = [Space::new().unwrap(), Space::new().unwrap()];
-        spaces.iter().for_each(|space| map_shared(space, &memory, 0, all));
-        let [one, other] = &spaces;
-        for page in 0..all {
-            store(one, at(page), value(page));
-            assert!(stores::dirty_pages() <= half, "page {page}");
-        }
-        assert_eq!(WRITTEN.swap(0, Ordering::Relaxed), 10);
-        check(other, all);
-        // What was written is noted again when it is stored to, by whomever.
-        let before = share.pages();
-        store(other, at(0), value(0));
-        assert_eq!(share.pages(), before + 1);
-        store(one, at(0), value(0));
-        assert_eq!(share.pages(), before + 1);
-        // What is not written stays dirty, and a child's next store is noted like its parent's.
-        let child = one.fork().unwrap();
-        drop(WriteBack::begin(&memory, 0, usize::MAX, Taken::All).unwrap());
-        assert_eq!(share.pages(), before + 1);
-        write_ten(one, &memory, Needed::Space).unwrap();
-        store(&child, at(0), value(0));
-        assert_eq!(share.pages(), before + 1 - 9);
-        one.protect(BASE, pages(all), Prot::READ).unwrap();
-        one.protect(BASE, pages(all), RW).unwrap();
-        store(one, at(5), value(5));
-        assert_eq!(share.pages(), before + 2 - 9);
-        // Another server's file has space without any wait.
-        WRITTEN.store(0, Ordering::Relaxed);
-        let free = (limit - share.pages()) / 2;
-        let third = Space::new().unwrap();
-        map_shared(&third, &other_file, 0, all);
-        (0..free as u64).for_each(|page| store(&third, at(page), value(page)));
-        assert_eq!((silent.pages(), WRITTEN.load(Ordering::Relaxed)), (free, 0));
-        assert!(stores::dirty_pages() <= limit);
-        // A server does not wait, and memory ends where the file can.
-        third.policy.mark_server(Claim::FileServer);
-        store(&third, at(free as u64), 1);
-        assert_eq!((silent.pages(), WRITTEN.load(Ordering::Relaxed)), (free + 1, 0));
-        let grown = one.remap(BASE, pages(all), pages(all + 100), Move::IfNeeded).unwrap();
-        let beyond = UserAddr(grown.0 + (all + 90) * PAGE);
-        assert_eq!(mmu::store(one, beyond, 1), Err(FaultError::Bus));
-    }
-    assert_eq!(stores::dirty_pages(), 0);
 }

@@ -1,0 +1,71 @@
+//! The entries of a mapped file's pages change with the file (`mem::file_pages`).
+#![forbid(unsafe_code)]
+
+use super::{Space, SpaceState, access::base_flags, associate::release_frames, steps::EVERYTHING};
+use crate::mem::file_pages::{FilePages, Mapper, Treatment};
+use crate::mem::page_table::Flush;
+use crate::mem::{Backing, Page, PageRange};
+use crate::sync::{Interrupt, Interrupted, relax};
+
+impl Mapper for Space {
+    /// In steps between which others run. A space that turns out to have no region of the file
+    /// leaves its list.
+    fn treat_file_pages(
+        &self,
+        file: &FilePages,
+        pages: PageRange,
+        how: Treatment,
+    ) -> Result<(), Interrupted> {
+        let (mut rest, mut is_mapped) = (EVERYTHING, false);
+        loop {
+            self.with(|state| {
+                let part = state.take_part(&mut rest);
+                is_mapped |= state.treat_file_pages(part, file, pages, how);
+                let is_whole = rest.is_empty() && part == EVERYTHING;
+                if is_whole && !is_mapped && !state.is_changing {
+                    state.files.remove(file);
+                }
+            });
+            if rest.is_empty() {
+                return Ok(());
+            }
+            relax(Interrupt::Killable)?;
+        }
+    }
+}
+
+impl SpaceState {
+    /// Changes the entries within a part. Returns whether the part has a region of the file.
+    fn treat_file_pages(
+        &mut self,
+        part: PageRange,
+        file: &FilePages,
+        pages: PageRange,
+        how: Treatment,
+    ) -> bool {
+        let Self { table, flush, regions, .. } = self;
+        let mut is_mapped = false;
+        for (range, region) in regions.overlapping(part) {
+            let Backing::File { mapping, first } = &region.backing else { continue };
+            if !core::ptr::eq(&***mapping, file) {
+                continue;
+            }
+            is_mapped = true;
+            let first = Page(*first);
+            let met = pages.intersect(PageRange::new(first, range.pages()));
+            if !region.touched || met.is_empty() {
+                continue;
+            }
+            let met = PageRange::new(range.start + (met.start - first), met.pages());
+            let met = met.intersect(part);
+            match how {
+                Treatment::Protect => {
+                    table.update(met, |_, _| base_flags(region.prot));
+                    flush.merge(Flush::range(met));
+                }
+                Treatment::Unmap => release_frames(table, flush, met),
+            }
+        }
+        is_mapped
+    }
+}

@@ -82,6 +82,8 @@ bitflags::bitflags! {
         const READ_RANGES = 1 << 9;
         /// Requests may close handles besides ([`add_closes`](crate::add_closes)).
         const CLOSES = 1 << 10;
+        /// [`WriteFlags::KEEP_TIMES`] is supported.
+        const KEEP_TIMES = 1 << 11;
         /// [`CountSpace`](crate::CountSpace) is supported.
         const COUNT_SPACE = 1 << 11;
     }
@@ -146,6 +148,9 @@ bitflags::bitflags! {
         const APPEND = 1 << 0;
         /// Return a snapshot of the written range, taken atomically with the write.
         const SNAPSHOT = 1 << 1;
+        /// The file's times stay: what is written was stored to memory before, and an
+        /// [`Allocate`](crate::Allocate) has set them then. Needs [`Features::KEEP_TIMES`].
+        const KEEP_TIMES = 1 << 2;
     }
 }
 flags_field!(WriteFlags, u32);

@@ -195,7 +195,7 @@ impl World {
                 assert!(has_storage || free > 0, "page {page} of file {file} has no storage");
             }
             Err(error) => {
-                assert_eq!(error, FaultError::Bus);
+                assert_eq!(error, FaultError::Denied);
                 let is_full = !has_storage && free == 0;
                 let is_exhausted = fails && stores::dirty_pages() >= limit;
                 assert!(is_full || is_exhausted, "a store to page {page} of file {file} fails");
@@ -294,7 +294,7 @@ fn m5_files_of_any_size_are_mapped() {
         let start = map(&space, &file, ByteCount(bytes)).unwrap();
         assert_eq!(mmu::load(&space, start), Ok(0));
         let last = UserAddr(start.0 + bytes - 1);
-        assert_eq!(mmu::load(&space, last), Err(FaultError::Bus), "past the end of the file");
+        assert_eq!(mmu::load(&space, last), Err(FaultError::Denied), "past the end of the file");
         space.unmap(start, ByteCount(bytes)).unwrap();
         mapped::write_what_is_due();
         assert!(!mapped::any());

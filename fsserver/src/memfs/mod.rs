@@ -83,6 +83,7 @@ const FEATURES: Features = Features::SPARSE
     .union(Features::CLONE)
     .union(Features::DIRECT)
     .union(Features::READ_RANGES)
+    .union(Features::KEEP_TIMES)
     .union(Features::COUNT_SPACE);
 
 /// Whether a read request updates the access time.

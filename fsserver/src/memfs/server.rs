@@ -229,7 +229,9 @@ impl<C: Clock> FileServer for Memfs<C> {
             inode.change(written, &mut self.pages, |content, pages| {
                 content.write(offset, data, pages)
             })?;
-            inode.touched(now);
+            if !request.flags.contains(WriteFlags::KEEP_TIMES) {
+                inode.touched(now);
+            }
         }
         let size = inode.content()?.size();
         Ok(Written {

@@ -180,12 +180,13 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         }
         let pages = pages_of(&bytes);
         let stores = PageCount(pages.end - pages.start);
+        let flags = request.flags & WriteFlags::KEEP_TIMES;
         if mutants::rescue_after_change() {
-            let written = self.send_data(base, id, bytes.clone(), data)?;
+            let written = self.send_data(base, id, bytes.clone(), flags, data)?;
             return self.prepare(id, Change::Write, bytes, stores).map(|()| written);
         }
         self.prepare(id, Change::Write, bytes.clone(), stores)?;
-        self.send_data(base, id, bytes, data)
+        self.send_data(base, id, bytes, flags, data)
     }
 
     /// Has the base write data.
@@ -194,12 +195,13 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         base: Handle,
         id: FileId,
         bytes: Range<u64>,
+        flags: WriteFlags,
         data: &[u8],
     ) -> Result<Written, Errno> {
         let request = Write {
             handle: base,
             offset: FileOffset(bytes.start),
-            flags: WriteFlags::empty(),
+            flags,
             data_bytes: data.len() as u32,
         };
         let written = self.base.request(&request, &[data]);

@@ -98,6 +98,7 @@ const WANTED: Features = Features::SPARSE
     .union(Features::CLONE)
     .union(Features::DIRECT)
     .union(Features::READ_RANGES)
+    .union(Features::KEEP_TIMES)
     .union(Features::COUNT_SPACE);
 
 /// What the wrapper holds at present.

@@ -27,7 +27,8 @@ const KNOWN_FEATURES: Features = Features::SNAPSHOT
     .union(Features::CLONE)
     .union(Features::SOLE)
     .union(Features::DIRECT)
-    .union(Features::CLOSES);
+    .union(Features::CLOSES)
+    .union(Features::KEEP_TIMES);
 
 /// Device numbers (`st_dev`) of mounts begin behind those of the kernel's own file systems.
 static NEXT_ID: AtomicU64 = AtomicU64::new(0x100);

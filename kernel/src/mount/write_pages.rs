@@ -1,7 +1,7 @@
 //! Write-back of a mapped file's pages: a write of their frames, which are not copied here.
 
 use foundation::{ByteCount, Errno, FileOffset, PAGE_BYTES};
-use fsproto::WriteFlags;
+use fsproto::{Features, WriteFlags};
 
 use super::message::Payload;
 use super::server_file::ServerFile;
@@ -16,10 +16,13 @@ pub fn write_pages(
     length: ByteCount,
 ) -> Result<ByteCount, Errno> {
     let whole = length.whole_pages().to_usize();
+    // They are those of the first store, for which space was reserved.
+    let mut flags = WriteFlags::empty();
+    flags.set(WriteFlags::KEEP_TIMES, file.mount.features().contains(Features::KEEP_TIMES));
     let request = |length: ByteCount| fsproto::Write {
         handle: file.handle,
         offset: at,
-        flags: WriteFlags::empty(),
+        flags,
         data_bytes: length.0 as u32,
     };
     let sent;

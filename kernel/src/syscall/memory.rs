@@ -258,6 +258,10 @@ pub fn madvise(
         linux::MADV_FREE | linux::MADV_COLD | linux::MADV_PAGEOUT => {
             check_mapped(current, range)?;
             space.check_unlocked(range)?;
+            // Only anonymous memory can be without use.
+            if advice == linux::MADV_FREE && space.maps_file_in(range.touched_pages()) {
+                return Err(Errno::EINVAL);
+            }
         }
         linux::MADV_NORMAL
         | linux::MADV_RANDOM
@@ -347,6 +351,9 @@ pub fn msync(
         return Err(Errno::EINVAL);
     }
     check_mapped(current, range)?;
+    if flags & linux::MS_INVALIDATE != 0 && current.space().check_unlocked(range).is_err() {
+        return Err(Errno::EBUSY);
+    }
     mapped::synchronise(current.space(), range.touched_pages()).map(|()| 0)
 }
 
@@ -393,7 +400,7 @@ fn lock(
         Ok(()) => Ok(0),
         Err(FaultError::OutOfMemory) => Err(Errno::EAGAIN),
         Err(FaultError::Killed) => Err(Errno::EINTR),
-        Err(FaultError::Segv | FaultError::Bus) => Err(Errno::ENOMEM),
+        Err(FaultError::Segv | FaultError::Bus | FaultError::Denied) => Err(Errno::ENOMEM),
     }
 }
 

@@ -92,6 +92,17 @@ fn resolve(fault: PageFault) {
                 );
             }
         }
+        FaultError::Denied => {
+            if send::force(&thread, info(SIGBUS, SignalInfo::BUS_ADDRESS)) {
+                let PageFault { address, access, .. } = fault;
+                let reason = "its file does not reach so far, or its server has no space";
+                send::log_end(
+                    &thread.process,
+                    SIGBUS,
+                    format_args!("{access:?} of {address:#x}: {reason}"),
+                );
+            }
+        }
         FaultError::Bus => lost_page(&thread, info(SIGBUS, SignalInfo::BUS_ADDRESS)),
         FaultError::OutOfMemory => out_of_memory(),
         // The thread is about to end.

@@ -167,7 +167,7 @@ impl Actor {
         let is_excused = match error {
             FaultError::Bus => self.swap_failed() || swap_file::has_lost(),
             FaultError::OutOfMemory => self.is_short(),
-            FaultError::Segv | FaultError::Killed => false,
+            FaultError::Segv | FaultError::Denied | FaultError::Killed => false,
         };
         assert!(is_excused, "actor {}: {error:?} at page {page}", self.index);
     }

@@ -25,6 +25,9 @@ pub enum FaultError {
     Segv,
     /// The page could not be fetched: SIGBUS, or EIO (F5).
     Bus,
+    /// The page lies wholly past the end of a mapped file, or the file's server has no space for a
+    /// store to it: SIGBUS, or EFAULT (M3).
+    Denied,
     /// No frame is available: the program ends, or ENOMEM.
     OutOfMemory,
     /// A signal that kills ended the wait (F7).
@@ -34,7 +37,7 @@ pub enum FaultError {
 impl From<FaultError> for Errno {
     fn from(error: FaultError) -> Self {
         match error {
-            FaultError::Segv => Self::EFAULT,
+            FaultError::Segv | FaultError::Denied => Self::EFAULT,
             FaultError::Bus => Self::EIO,
             FaultError::OutOfMemory => Self::ENOMEM,
             FaultError::Killed => Self::EINTR,

@@ -40,6 +40,8 @@ pub(super) enum Failure {
     Fetch,
     /// Reads of the swap file failed.
     PageIn,
+    /// A mapped file's server does not take a store.
+    Store,
     /// No frame is available.
     Memory,
     /// A wait was ended, or the fault fails for another reason.
@@ -50,6 +52,7 @@ impl From<Failure> for FaultError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Fetch | Failure::PageIn => Self::Bus,
+            Failure::Store => Self::Denied,
             Failure::Memory => Self::OutOfMemory,
             Failure::Other(error) => error,
         }
@@ -168,12 +171,16 @@ impl Space {
                 (arrived, Failure::PageIn)
             }
             Resolution::File(file, page, step) => {
+                let failure = match step {
+                    FileStep::Store => Failure::Store,
+                    _ => Failure::Fetch,
+                };
                 match self.await_file_page(&file, page, step, progress) {
                     Err(Errno::EINTR) => return Err(Failure::Other(FaultError::Killed)),
                     Err(Errno::ENOMEM | Errno::ENOBUFS | Errno::EAGAIN) => {
                         return self.await_memory(progress);
                     }
-                    done => (done.is_ok(), Failure::Fetch),
+                    done => (done.is_ok(), failure),
                 }
             }
         };

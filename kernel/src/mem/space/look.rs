@@ -76,7 +76,7 @@ impl SpaceState {
                 return self.look_shared(&memory, first, range, page, prot);
             }
             Backing::File { .. } => return self.look_file(request),
-            Backing::Beyond => return Err(FaultError::Bus),
+            Backing::Beyond => return Err(FaultError::Denied),
             _ => {}
         }
         let ends_association = matches!(region.backing, Backing::Snapshot { .. });

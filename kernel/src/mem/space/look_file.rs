@@ -49,7 +49,7 @@ impl SpaceState {
             Found::UnderWay(fetch) => FileStep::Fetch(fetch, FetchState::UnderWay),
             Found::Store => FileStep::Store,
             Found::Blocked => FileStep::Settle(request.access),
-            Found::Beyond => return Err(FaultError::Bus),
+            Found::Beyond => return Err(FaultError::Denied),
         };
         Ok(Resolution::File(file, number(page), step))
     }

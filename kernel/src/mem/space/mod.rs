@@ -357,9 +357,14 @@ impl Space {
         })
     }
 
+    /// Whether files are mapped shared in a range.
+    pub fn maps_file_in(&self, range: PageRange) -> bool {
+        self.next_mapped_file(range).is_some()
+    }
+
     /// Whether files are mapped shared.
     pub fn maps_files(&self) -> bool {
-        self.next_mapped_file(EVERYTHING).is_some()
+        self.maps_file_in(EVERYTHING)
     }
 
     /// Runs `change` under the lock, flushes stale translations, and drops what was released after

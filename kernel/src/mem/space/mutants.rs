@@ -27,7 +27,7 @@ pub(super) fn zeros_on_failure<T>(
         Failure::Fetch => active(Mutant::ZeroOnError),
         Failure::PageIn => active(Mutant::ZeroOnSwapError),
         Failure::Memory => active(Mutant::ZeroOnShortage),
-        Failure::Other(_) => false,
+        Failure::Store | Failure::Other(_) => false,
     };
     if !wrong {
         return Err(failure.into());

@@ -44,7 +44,7 @@ use alloc::vec::Vec;
 use core::ops::{Bound, RangeInclusive};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use foundation::{ByteCount, Errno, FileOffset, PageCount};
-use fsproto::AllocateMode;
+use fsproto::{AllocateMode, FileId};
 
 /// All pages of a file.
 const EVERYTHING: PageRange = PageRange { start: Page(0), end: Page(u64::MAX) };
@@ -126,11 +126,12 @@ pub fn map(
             place.insert(Arc::new_cyclic(|me: &Weak<MappedFile>| {
                 let (pager, handle) = source;
                 let keeper = me.clone() as Weak<dyn Keeper>;
+                let file = (handle, FileId(identity.inode));
                 let share = server.share.clone();
                 MappedFile {
                     identity,
                     path,
-                    pages: FilePages::new(pager, handle, keeper, share, &space.account),
+                    pages: FilePages::new(pager, file, keeper, share, &space.account),
                     server,
                     reader: object.clone(),
                     writer: Once::new(),
@@ -170,7 +171,7 @@ pub fn write_file(object: &Arc<dyn FileObject>) -> Result<(), Errno> {
 }
 
 /// Writes the dirty pages of the files that are mapped in a range, as msync(2) does. Reports also
-/// what failed since the last report to the open files that were mapped.
+/// what has failed and was not reported to the open files that were mapped.
 pub fn synchronise(space: &Arc<Space>, range: PageRange) -> Result<(), Errno> {
     let (mut rest, mut result) = (range, Ok(()));
     while any()
@@ -185,7 +186,7 @@ pub fn synchronise(space: &Arc<Space>, range: PageRange) -> Result<(), Errno> {
     result
 }
 
-/// The failure of write-back of a file that an open file of it was not told of, if there is one.
+/// The failure of write-back of a file that was not reported to an open file of it.
 pub fn report(object: &Arc<dyn FileObject>, opened: &dyn Opened) -> Result<(), Errno> {
     find_object(object).map_or(Ok(()), |mapped| mapped.failures.report(opened))
 }
@@ -198,7 +199,7 @@ pub fn write_mount(device: u64) {
         && let Some(file) = after(device, last)
     {
         last = Some(file.identity);
-        // Who asks cannot be told of one file.
+        // The caller synchronises many files, and has no use for the error of one.
         let _ = file.synchronise(EVERYTHING);
     }
 }

@@ -111,8 +111,8 @@ pub trait FileObject: Any + Send + Sync {
         None
     }
 
-    /// What fetches pages of the file as it is, and by which handle; `None` where the file cannot be
-    /// mapped shared.
+    /// What fetches pages of the file as it is, and by which handle; `None` where the file cannot
+    /// be mapped shared.
     fn mapping_source(&self) -> Option<(Arc<dyn Pager>, Handle)> {
         None
     }

@@ -236,7 +236,7 @@ impl OpenFile {
     }
 
     /// Writes what was stored to the file's mappings, as for fsync(2), and reports also failures
-    /// that this open file was not told of.
+    /// that were not reported to this open file.
     pub fn write_mapped(&self) -> Result<(), Errno> {
         let written = mapped::write_file(&self.object);
         written.and(self.report_failure())

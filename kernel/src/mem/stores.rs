@@ -61,7 +61,8 @@ impl Share {
         own < (limit.saturating_sub(others) / 2).max(SHARE_MIN) || mutants::many_dirty_pages()
     }
 
-    /// Whether refused pages have used up the limit: then nobody may store to others of this server.
+    /// Whether refused pages have used up the limit: then nobody may store to others of this
+    /// server.
     pub fn is_exhausted(&self) -> bool {
         self.refused() > 0 && dirty_pages() >= frame::stats().total / DIRTY_SHARE
     }

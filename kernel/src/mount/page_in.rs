@@ -16,10 +16,11 @@ use fsproto::{
 };
 
 use super::in_flight::Owner;
+use super::known::Touches;
 use super::session::Session;
 use super::{direct, message, mutants};
 use crate::file::socket::Message;
-use crate::mem::{Fetch, Frame, LentPages, Pager, Snapshot, fallible};
+use crate::mem::{Fetch, Frame, LentPages, Pager, Snapshot, Source, fallible};
 
 /// Attempts of a page-in before its readers get SIGBUS (F5).
 const FETCH_TRIES: u32 = 3;
@@ -77,8 +78,13 @@ impl Session {
         let length = fetch.pages.bytes().0 as u32;
         let (handle, offset) = (fetch.handle(), fetch.offset.0);
         let request = fsproto::Read { handle, offset, length };
-        if let Err(error) = self.send_for(&request, || Owner::Pages { fetch: fetch.clone(), tries })
-        {
+        // A page-in changes nothing (X6). But the wrapper takes one of a mapped file for a read.
+        let touches = match &fetch.source {
+            Source::Snapshot(_) => Touches::Nothing,
+            Source::File(file) => Touches::File(file.id()),
+        };
+        let owner = || Owner::Pages { fetch: fetch.clone(), tries };
+        if let Err(error) = self.send_touching(touches, &request, owner) {
             fetch.complete(Err(error));
         }
     }

@@ -171,13 +171,22 @@ impl Session {
         Ok((fields, Payload(answer)))
     }
 
-    /// Sends a request without waiting. Reads among them are page-ins, which change nothing (X6).
+    /// Sends a request without waiting.
     pub(super) fn send_for<O: Operation>(
         &self,
         request: &O,
         owner: impl FnOnce() -> Owner,
     ) -> Result<(), Errno> {
-        let touches = if O::OP == Op::Read { Touches::Nothing } else { Touches::by(O::OP) };
+        self.send_touching(Touches::by(O::OP), request, owner)
+    }
+
+    /// The same for a request of which more is known than its operation says.
+    pub(super) fn send_touching<O: Operation>(
+        &self,
+        touches: Touches,
+        request: &O,
+        owner: impl FnOnce() -> Owner,
+    ) -> Result<(), Errno> {
         let tag = self.try_begin_with(O::OP, touches, |_| owner())?;
         let sent = self.send_request(request, tag, 0, &[]);
         sent.inspect_err(|_| drop(self.table.lock().withdraw(tag)))

@@ -240,15 +240,13 @@ const SAFETY: &[Rule] = &[
     rule("X10", "attributes", "The attributes of a path are those of an instant of the call."),
 ];
 
-const NOT_MAPPED: &str = "a shared mapping is shared memory that is compared with its file";
-
 const MAPPED: &[Rule] = &[
-    without(NOT_MAPPED, rule("M1", "absent is fetched", "An absent page is never zeros.")),
-    without(NOT_MAPPED, rule("M2", "no store lost", "No store to a mapping is lost.")),
-    without(NOT_MAPPED, rule("M3", "past the end", "An access past end of file is SIGBUS.")),
-    without(NOT_MAPPED, rule("M4", "coherent", "Every reader of the file sees every store.")),
-    without(NOT_MAPPED, rule("M5", "others pay nothing", "Cost follows the pages touched.")),
-    without(NOT_MAPPED, rule("M6", "not everywhere", "ENODEV where changes are not all seen.")),
+    rule("M1", "absent is fetched", "An absent page is never zeros."),
+    rule("M2", "no store lost", "No store to a mapping is lost."),
+    rule("M3", "past the end", "An access past end of file is SIGBUS."),
+    rule("M4", "coherent", "Every reader of the file sees every store."),
+    rule("M5", "others pay nothing", "Cost follows the pages touched."),
+    rule("M6", "not everywhere", "ENODEV where changes are not all seen."),
 ];
 
 const EXPERIMENT: &[Rule] = &[

@@ -41,7 +41,7 @@ pub fn change<T>(
 struct Affected {
     /// Those that leave memory.
     pages: PageRange,
-    /// Those of them that are written before if they were stored to. The rest is cut off.
+    /// Those of them that are written before if they were stored to. The rest is truncated.
     kept: PageRange,
     /// The file's size after it, if that is known.
     size: Option<ByteCount>,

@@ -7,7 +7,7 @@ use foundation::Errno;
 /// The number of the last failure of any file.
 static LAST: AtomicU64 = AtomicU64::new(0);
 
-/// The last failure so far: a file that is opened now is told of later ones only.
+/// The last failure so far: to a file that is opened now, later ones only are reported.
 pub fn latest() -> u64 {
     LAST.load(Ordering::Relaxed)
 }
@@ -26,7 +26,7 @@ impl Failures {
         self.number.store(LAST.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Release);
     }
 
-    /// The last failure, unless this open file was told of it.
+    /// The last failure, unless it was reported to this open file.
     pub fn report(&self, to: &dyn Opened) -> Result<(), Errno> {
         let number = self.number.load(Ordering::Acquire);
         if to.last_failure().fetch_max(number, Ordering::Relaxed) >= number {

@@ -11,7 +11,7 @@ pub trait Opened: Send + Sync {
     /// Whether pages of the mapping may be stored to: whether it was opened for writing.
     fn may_write(&self) -> bool;
 
-    /// The failure of write-back that it was told of last: see `file::mapped`.
+    /// The failure of write-back that was reported to it last: see `file::mapped`.
     fn last_failure(&self) -> &core::sync::atomic::AtomicU64;
 }
 

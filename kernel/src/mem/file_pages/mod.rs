@@ -56,7 +56,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use foundation::counter::Counters;
 use foundation::{Errno, PageCount, SnapshotOffset};
-use fsproto::Handle;
+use fsproto::{FileId, Handle};
 
 /// Stored to since it was last taken for write-back.
 const DIRTY: EntryFlags = EntryFlags::DIRTY;
@@ -95,6 +95,7 @@ pub struct FilePages {
     pager: Arc<dyn Pager>,
     /// By which the pager fetches pages.
     handle: Handle,
+    id: FileId,
     keeper: Weak<dyn Keeper>,
     /// The dirty pages of its server's files.
     share: Arc<Share>,
@@ -155,11 +156,11 @@ pub(super) enum Found {
 }
 
 impl FilePages {
-    /// The pages of a file, all absent. `pager` fetches them by `handle`, which stays open as long
-    /// as `keeper` lives. `account` pays for the tables; dirty pages count in `share`.
+    /// The pages of a file, all absent. `pager` fetches them by the handle, which stays open as
+    /// long as `keeper` lives. `account` pays for the tables; dirty pages count in `share`.
     pub fn new(
         pager: Arc<dyn Pager>,
-        handle: Handle,
+        (handle, id): (Handle, FileId),
         keeper: Weak<dyn Keeper>,
         share: Arc<Share>,
         account: &Arc<Account>,
@@ -182,6 +183,7 @@ impl FilePages {
             settled: WaitQueue::new(),
             pager,
             handle,
+            id,
             keeper,
             share,
             mappings: AtomicUsize::new(0),
@@ -316,6 +318,10 @@ impl FilePages {
 impl LiveFile for FilePages {
     fn handle(&self) -> Handle {
         self.handle
+    }
+
+    fn id(&self) -> FileId {
+        self.id
     }
 
     fn pager(&self) -> &dyn Pager {

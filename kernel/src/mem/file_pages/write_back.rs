@@ -13,7 +13,7 @@ use foundation::{Errno, PageCount};
 /// Which dirty pages are taken for write-back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
-    /// All.
+    /// Those that the server has refused, too.
     All,
     /// Those that the server has not refused.
     Fresh,

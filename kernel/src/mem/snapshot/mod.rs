@@ -22,7 +22,7 @@ use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicU64, Ordering};
 use foundation::counter::{self, Counter, Counters};
 use foundation::{ByteCount, Errno, FileOffset, PageCount, SnapshotOffset};
-use fsproto::{Handle, Hole};
+use fsproto::{FileId, Handle, Hole};
 
 /// Maximum of holes that are kept of one snapshot: 64 KiB of kernel memory.
 const MAX_HOLES: usize = 4096;
@@ -199,7 +199,7 @@ impl Drop for Snapshot {
 
 /// What a fetch brings pages of.
 pub enum Source {
-    /// A snapshot.
+    /// The bytes that a snapshot keeps.
     Snapshot(Arc<Snapshot>),
     /// The current bytes of a file that is mapped shared.
     File(Arc<dyn LiveFile>),
@@ -207,8 +207,10 @@ pub enum Source {
 
 /// A file whose current bytes are fetched.
 pub trait LiveFile: Send + Sync {
-    /// By which its server knows it.
+    /// By which its server knows it while it is open.
     fn handle(&self) -> Handle;
+    /// Its number on its server.
+    fn id(&self) -> FileId;
     /// What fetches its pages.
     fn pager(&self) -> &dyn Pager;
     /// A fetch has completed; no frames where it failed. Where they are fewer than its pages, the

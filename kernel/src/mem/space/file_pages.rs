@@ -4,8 +4,39 @@
 use super::{Space, SpaceState, access::base_flags, associate::release_frames, steps::EVERYTHING};
 use crate::mem::file_pages::{FilePages, Mapper, Treatment};
 use crate::mem::page_table::Flush;
-use crate::mem::{Backing, Page, PageRange};
+use crate::mem::{Backing, FileMapping, Page, PageRange};
 use crate::sync::{Interrupt, Interrupted, relax};
+
+impl Space {
+    /// The first part of a range that maps a file shared, and how: the file's pages, and where the
+    /// range goes on behind it. `None` where there is none.
+    pub fn next_mapped_file(
+        &self,
+        range: PageRange,
+    ) -> Option<(FileMapping, PageRange, PageRange)> {
+        if range.is_empty() {
+            return None;
+        }
+        self.peek(|state| {
+            state.regions.overlapping(range).find_map(|(own, region)| {
+                let Backing::File { mapping, first } = &region.backing else { return None };
+                let part = own.intersect(range);
+                let pages = PageRange::new(Page(first + (part.start - own.start).0), part.pages());
+                Some((mapping.clone(), pages, PageRange { start: part.end, ..range }))
+            })
+        })
+    }
+
+    /// Whether files are mapped shared in a range.
+    pub fn maps_file_in(&self, range: PageRange) -> bool {
+        self.next_mapped_file(range).is_some()
+    }
+
+    /// Whether files are mapped shared.
+    pub fn maps_files(&self) -> bool {
+        self.maps_file_in(EVERYTHING)
+    }
+}
 
 impl Mapper for Space {
     /// In steps between which others run. A space that turns out to have no region of the file

@@ -389,7 +389,10 @@ impl SpaceState {
     }
 
     fn protect(&mut self, range: PageRange, prot: Prot) -> Result<(), Errno> {
-        let is_read_only = |(_, region): (PageRange, &Region)| matches!(&region.backing, Backing::File { mapping, .. } if !mapping.opened().may_write());
+        let is_read_only = |(_, region): (PageRange, &Region)| match &region.backing {
+            Backing::File { mapping, .. } => !mapping.opened().may_write(),
+            _ => false,
+        };
         if prot.contains(Prot::WRITE) && self.regions.overlapping(range).any(is_read_only) {
             return Err(Errno::EACCES);
         }

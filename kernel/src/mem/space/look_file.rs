@@ -54,7 +54,7 @@ impl SpaceState {
         Ok(Resolution::File(file, number(page), step))
     }
 
-    /// Maps a page, in place of what its entry has: the same frame, with fewer rights.
+    /// Maps a page, in place of what its entry has: the same frame, with fewer permissions.
     fn map_file_page(
         &mut self,
         page: Page,

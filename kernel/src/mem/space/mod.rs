@@ -56,8 +56,8 @@ pub use steps::Occupant;
 
 use super::account::Kind;
 use super::{
-    Account, Backing, Charge, FileMapping, Lock, Page, PageRange, PhysAddr, Prot, Region,
-    RegionMap, UserAddr, fallible,
+    Account, Backing, Charge, Lock, Page, PageRange, PhysAddr, Prot, Region, RegionMap, UserAddr,
+    fallible,
     file_pages::{MappedFiles, Mapper},
     frame::OutOfMemory,
     heap, kernel,
@@ -339,32 +339,6 @@ impl Space {
             let page = first + (address.page() - range.start).0;
             Some((id, Page(page).start().0 + address.offset_in_page() as u64))
         })
-    }
-
-    /// The first part of a range that maps a file shared, and how: the file's pages, and where the
-    /// range goes on behind it. `None` where there is none.
-    pub fn next_mapped_file(
-        &self,
-        range: PageRange,
-    ) -> Option<(FileMapping, PageRange, PageRange)> {
-        self.peek(|state| {
-            state.regions.overlapping(range).find_map(|(own, region)| {
-                let Backing::File { mapping, first } = &region.backing else { return None };
-                let part = own.intersect(range);
-                let pages = PageRange::new(Page(first + (part.start - own.start).0), part.pages());
-                Some((mapping.clone(), pages, PageRange { start: part.end, ..range }))
-            })
-        })
-    }
-
-    /// Whether files are mapped shared in a range.
-    pub fn maps_file_in(&self, range: PageRange) -> bool {
-        self.next_mapped_file(range).is_some()
-    }
-
-    /// Whether files are mapped shared.
-    pub fn maps_files(&self) -> bool {
-        self.maps_file_in(EVERYTHING)
     }
 
     /// Runs `change` under the lock, flushes stale translations, and drops what was released after

@@ -9,6 +9,7 @@
 //! - No store that succeeded is lost. Once the server takes everything, the files have every byte.
 //! - Dirty pages are limited, those that were refused included.
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -212,11 +213,11 @@ impl World {
         }
     }
 
-    fn synchronise(&self, file: usize) -> Result<(), Errno> {
-        let start = PageNumber(self.starts[file].0 / PAGE_BYTES as u64);
-        let range = PageRange { start, end: PageNumber(start.0 + PAGES as u64) };
-        let written = mapped::synchronise(&self.space, range);
-        for page in (0..PAGES).filter(|_| written.is_ok()) {
+    fn synchronise(&self, file: usize, pages: Range<usize>) -> Result<(), Errno> {
+        let first = self.starts[file].0 / PAGE_BYTES as u64;
+        let [start, end] = [pages.start, pages.end].map(|page| PageNumber(first + page as u64));
+        let written = mapped::synchronise(&self.space, PageRange { start, end });
+        for page in pages.filter(|_| written.is_ok()) {
             let found = self.files[file].page(page).0;
             assert_eq!(found, self.stored[file][page], "page {page} of file {file}");
         }
@@ -233,7 +234,10 @@ impl World {
                 (page..end).for_each(|page| self.store(file, page));
             }
             15 => self.check(file),
-            16 => drop(self.synchronise(file)),
+            16 => {
+                let end = (page + self.random.usize(..900)).min(PAGES);
+                let _ = self.synchronise(file, page..end);
+            }
             17 => self.disk().free = 0,
             18 => {
                 let more = [1, 10, 2000][self.random.usize(..3)];
@@ -258,8 +262,8 @@ impl World {
         (0..=FILES).for_each(|file| {
             self.check(file);
             // What failed before is reported once.
-            let _ = self.synchronise(file);
-            self.synchronise(file).expect("the server takes everything");
+            let _ = self.synchronise(file, 0..PAGES);
+            self.synchronise(file, 0..PAGES).expect("the server takes everything");
         });
         assert_eq!(stores::dirty_pages(), 0);
         self.refusals
@@ -300,6 +304,21 @@ fn m5_files_of_any_size_are_mapped() {
         assert!(!mapped::any());
         assert!(before - frame::stats().free < 16, "tables stay");
     }
+}
+
+/// A range that ends within a mapping is written, and nothing behind it.
+#[test]
+fn a_part_of_a_mapping_is_synchronised() {
+    let _alone = host::exclusive();
+    let mut world = World::new(1);
+    world.heal();
+    (0..8).for_each(|page| world.store(0, page));
+    let before = stores::dirty_pages();
+    world.synchronise(0, 2..5).expect("the server takes everything");
+    assert_eq!(stores::dirty_pages(), before - 3);
+    world.synchronise(0, 5..5).expect("there is nothing to write");
+    assert_eq!(stores::dirty_pages(), before - 3);
+    world.end();
 }
 
 /// Runs all seeds. Returns how many stores were refused.

@@ -266,9 +266,11 @@ impl RegionMap {
         range.contains(page).then_some((range, region))
     }
 
-    /// The regions that have pages in a range, in ascending order. Their own ranges may exceed it.
+    /// The regions that have pages in a range, in ascending order; none for an empty range. Their
+    /// own ranges may exceed it.
     pub fn overlapping(&self, range: PageRange) -> impl Iterator<Item = (PageRange, &Region)> {
-        let first = self.find(range.start).map_or(range.start, |(found, _)| found.start);
+        let found = if range.is_empty() { None } else { self.find(range.start) };
+        let first = found.map_or(range.start, |(found, _)| found.start);
         self.regions
             .range(first..range.end.max(first))
             .map(|(&start, region)| (PageRange::new(start, region.pages), region))

@@ -11,13 +11,14 @@
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use fastrand::Rng;
 use foundation::mutant::{Mutant, choose};
 use foundation::{ByteCount, Errno, FileOffset, PAGE_BYTES};
 use fsproto::{AllocateMode, Handle};
-use kernel::file::{FileObject, Identity, OpenFile, Stat, Status, mapped};
+use kernel::file::{FileObject, Identity, MappingSource, OpenFile, Stat, Status, mapped};
 use kernel::mem::{
     Claim, FaultError, Fetch, Frame, Page as PageNumber, PageRange, Pager, Placement, Prot, Space,
     UserAddr, frame, host, mmu, stores,
@@ -40,6 +41,9 @@ struct Disk {
     free: usize,
     /// Writes fail, with EIO.
     fails: bool,
+    /// Others may change files: leases are needed.
+    is_shared: bool,
+    is_leased: bool,
     files: Vec<Vec<Option<Box<Page>>>>,
 }
 
@@ -95,8 +99,16 @@ impl FileObject for File {
         Some(self.identity)
     }
 
-    fn mapping_source(&self) -> Option<(Arc<dyn Pager>, Handle)> {
-        Some((Arc::new(self.clone()), Handle(self.identity.inode)))
+    fn mapping_source(&self) -> Option<MappingSource> {
+        let (pager, handle) = (Arc::new(self.clone()), Handle(self.identity.inode));
+        Some(MappingSource { pager, handle, needs_lease: self.disk().is_shared })
+    }
+
+    fn lease(&self) -> Result<(), Errno> {
+        let mut disk = self.disk();
+        assert!(disk.is_shared && !disk.is_leased, "a lease that is not needed");
+        disk.is_leased = true;
+        Ok(())
     }
 
     fn allocate(
@@ -319,6 +331,54 @@ fn a_part_of_a_mapping_is_synchronised() {
     world.synchronise(0, 5..5).expect("there is nothing to write");
     assert_eq!(stores::dirty_pages(), before - 3);
     world.end();
+}
+
+/// Where others may change a file, its pages are in memory only under a lease. When it is recalled,
+/// what was stored is written before the server gets its answer.
+#[test]
+fn m6_a_lease_is_asked_for_and_given_back() {
+    let _alone = host::exclusive();
+    let (space, disk) = (Space::new().unwrap(), Arc::<Mutex<Disk>>::default());
+    let identity = Identity { device: 5001, inode: 0 };
+    {
+        let mut disk = disk.lock().unwrap();
+        disk.files.push((0..PAGES).map(|_| Some(Box::new([1; PAGE_BYTES]))).collect());
+        disk.is_shared = true;
+    }
+    let file = File { disk, identity };
+    let (length, is_leased) = (ByteCount(8 << 20), || file.disk().is_leased);
+    let start = map(&space, &file, length).unwrap();
+    assert!(!is_leased(), "nothing was touched");
+    let at = |page: usize| UserAddr(start.0 + (page * PAGE_BYTES) as u64);
+    assert_eq!(mmu::load(&space, at(3)), Ok(1));
+    assert!(is_leased());
+    mmu::store(&space, at(3), 7).unwrap();
+    let (disk, answered) = (file.disk.clone(), Arc::new(AtomicBool::new(false)));
+    let noted = answered.clone();
+    let is_valid = mapped::recall(identity, move || {
+        let mut disk = disk.lock().unwrap();
+        let page = disk.files[0][3].as_mut().unwrap();
+        assert_eq!((page[0], page[1]), (7, 1), "what was stored is not written");
+        // Others change the file.
+        (page[0], page[1]) = (8, 9);
+        disk.is_leased = false;
+        noted.store(true, Ordering::Relaxed);
+    });
+    assert!(is_valid && !answered.load(Ordering::Relaxed), "pages are in memory");
+    assert!(!mapped::recall(identity, || ()), "one recall at a time");
+    mapped::write_what_is_due();
+    assert!(answered.load(Ordering::Relaxed) && !is_leased());
+    assert_eq!(mmu::load(&space, UserAddr(at(3).0 + 1)), Ok(9), "an old page");
+    assert!(is_leased(), "the next touch asks again");
+    mmu::store(&space, at(3), 10).unwrap();
+    space.unmap(start, length).unwrap();
+    mapped::write_what_is_due();
+    assert_eq!(file.page(3).0, 10);
+    // Nothing of the file is in memory: the answer comes at once.
+    let noted = answered.clone();
+    answered.store(false, Ordering::Relaxed);
+    let _ = mapped::recall(identity, move || noted.store(true, Ordering::Relaxed));
+    assert!(answered.load(Ordering::Relaxed) && !mapped::any());
 }
 
 /// Runs all seeds. Returns how many stores were refused.

@@ -14,7 +14,8 @@
 //! process nor munmap waits for a server (X9). The kernel's writers do that (`writers`), and write
 //! what is in the way of others when memory is short.
 //!
-//! Only files are mapped that change by requests of this kernel alone (M6); ENODEV elsewhere.
+//! Only files are mapped that change by requests of this kernel alone, or for which the server
+//! grants leases (`leases`); ENODEV elsewhere (M6).
 //!
 //! Locks: `MappedFile::size`, the file's lock, sleeps, also while its server is waited for. It is
 //! taken after an open file's position lock and before anything of `mem`. While it is held, no
@@ -23,14 +24,16 @@
 
 mod change;
 mod failures;
+mod leases;
 mod write_back;
 mod writers;
 
 pub use change::{Extent, change};
 pub use failures::{Failures, latest as latest_failure};
+pub use leases::recall;
 pub use writers::{MAX_WRITERS, await_work, register_spawn, write_what_is_due};
 
-use super::{FileObject, Identity, MAX_OFFSET, mutants};
+use super::{FileObject, Identity, MAX_OFFSET, MappingSource, mutants};
 use crate::mem::file_pages::{Keeper, Opened, Reservation, Taken};
 use crate::mem::stores::Share;
 use crate::mem::{
@@ -80,6 +83,8 @@ struct MappedFile {
     size: SleepLock<Option<ByteCount>, rank::SharedMapping>,
     failures: Failures,
     retry: writers::Retry,
+    /// What is called when the lease that the server recalls has ended.
+    recall: Mutex<Option<leases::Answer>, rank::Recall>,
 }
 
 /// Whether there is any shared mapping of a file.
@@ -124,20 +129,22 @@ pub fn map(
         Entry::Vacant(place) => {
             let path = fallible::to_vec(path)?;
             place.insert(Arc::new_cyclic(|me: &Weak<MappedFile>| {
-                let (pager, handle) = source;
+                let MappingSource { pager, handle, needs_lease } = source;
                 let keeper = me.clone() as Weak<dyn Keeper>;
                 let file = (handle, FileId(identity.inode));
                 let share = server.share.clone();
+                let account = &space.account;
                 MappedFile {
                     identity,
                     path,
-                    pages: FilePages::new(pager, file, keeper, share, &space.account),
+                    pages: FilePages::new(pager, file, needs_lease, keeper, share, account),
                     server,
                     reader: object.clone(),
                     writer: Once::new(),
                     size: SleepLock::new(None),
                     failures: Failures::default(),
                     retry: writers::Retry::default(),
+                    recall: Mutex::new(None),
                 }
             }))
         }
@@ -282,6 +289,10 @@ impl Keeper for MappedFile {
             self.writer()?.allocate(start_of(page), length, AllocateMode::KeepSize)?;
         }
         self.pages.make_own(page, Reservation::Reserved, claim)
+    }
+
+    fn renew_lease(&self) -> Result<(), Errno> {
+        self.begin_lease()
     }
 
     fn synchronise(&self, range: PageRange) -> Result<(), Errno> {

@@ -46,7 +46,8 @@ pub use filesystem::{FileSystem, FileSystemFigures, OpenHow, Walk};
 pub use namespace::Namespace;
 pub use notify::{Notifier, Ready, wait_for_any};
 pub use object::{
-    DirectoryEntry, FileObject, Io, WriteOutcome, WritePosition, downcast, downcast_ref,
+    DirectoryEntry, FileObject, Io, MappingSource, WriteOutcome, WritePosition, downcast,
+    downcast_ref,
 };
 pub use open_file::{OpenFile, Status, check_length};
 pub use stat::{FileType, Identity, SetAttr, Stat};

@@ -91,6 +91,16 @@ impl<'a> From<fsproto::dirent::DirEntry<'a>> for DirectoryEntry<'a> {
     }
 }
 
+/// How pages of a mapped file are fetched.
+pub struct MappingSource {
+    /// What fetches them.
+    pub pager: Arc<dyn Pager>,
+    /// The handle by which the server knows the file.
+    pub handle: Handle,
+    /// Whether others may change the file, so that a lease is needed while pages are in memory.
+    pub needs_lease: bool,
+}
+
 /// The object behind an open file. Default methods return what Linux returns where an operation
 /// makes no sense.
 ///
@@ -111,10 +121,15 @@ pub trait FileObject: Any + Send + Sync {
         None
     }
 
-    /// What fetches pages of the file as it is, and by which handle; `None` where the file cannot
-    /// be mapped shared.
-    fn mapping_source(&self) -> Option<(Arc<dyn Pager>, Handle)> {
+    /// What fetches pages of the file as it is; `None` where the file cannot be mapped shared.
+    fn mapping_source(&self) -> Option<MappingSource> {
         None
+    }
+
+    /// Asks for a lease: from the reply on, the server recalls it before the file changes by others
+    /// (`mapped::recall`).
+    fn lease(&self) -> Result<(), Errno> {
+        Err(Errno::ENODEV)
     }
 
     /// Writes the first `length` bytes of adjacent pages of a mapped file at `at`, a page boundary,

@@ -17,7 +17,7 @@ pub(super) fn set() {
 
 /// Wakes the writers if some file is to be looked at. Called with no lock held that is inside those
 /// of wait queues.
-pub(super) fn wake() {
+pub fn wake() {
     if IS_WANTED.swap(false, Ordering::AcqRel) {
         WRITERS.wake_all();
     }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::dirent::DirEntries;
-use fsproto::{AllocateMode, Attr, AttrMask, FileKind, Handle, MAX_PAYLOAD, Time};
+use fsproto::{AllocateMode, Attr, AttrMask, Features, FileKind, Handle, MAX_PAYLOAD, Time};
 
 use super::handles::HandleCharge;
 use super::server::Mount;
@@ -13,8 +13,8 @@ use super::server_file::ServerFile;
 use super::{kept, mutants, read, write, write_pages};
 use crate::file::mapped::{self, Extent};
 use crate::file::{
-    DirectoryEntry, FileObject, FileType, Identity, Io, SetAttr, Stat, UserBuffers, WriteOutcome,
-    WritePosition,
+    DirectoryEntry, FileObject, FileType, Identity, Io, MappingSource, SetAttr, Stat, UserBuffers,
+    WriteOutcome, WritePosition,
 };
 use crate::mem::{Frame, KeptFile, Pager, Snapshot, Space};
 
@@ -78,10 +78,18 @@ impl FileObject for RemoteFile {
         (self.kind == FileKind::Regular).then(|| self.file.identity())
     }
 
-    fn mapping_source(&self) -> Option<(Arc<dyn Pager>, Handle)> {
+    fn mapping_source(&self) -> Option<MappingSource> {
         let ServerFile { mount, handle, .. } = &self.file;
         let is_certain = mount.is_sole() || mutants::map_uncertain();
-        is_certain.then(|| (mount.session().clone() as Arc<dyn Pager>, *handle))
+        let needs_lease = !is_certain;
+        let pager = mount.session().clone() as Arc<dyn Pager>;
+        let source = MappingSource { pager, handle: *handle, needs_lease };
+        (is_certain || mount.features().contains(Features::LEASE)).then_some(source)
+    }
+
+    fn lease(&self) -> Result<(), Errno> {
+        let ServerFile { mount, handle, .. } = &self.file;
+        mount.session().call(&fsproto::Lease { handle: *handle }, &[]).map(drop)
     }
 
     fn write_pages(

@@ -28,7 +28,8 @@ const KNOWN_FEATURES: Features = Features::SNAPSHOT
     .union(Features::SOLE)
     .union(Features::DIRECT)
     .union(Features::CLOSES)
-    .union(Features::KEEP_TIMES);
+    .union(Features::KEEP_TIMES)
+    .union(Features::LEASE);
 
 /// Device numbers (`st_dev`) of mounts begin behind those of the kernel's own file systems.
 static NEXT_ID: AtomicU64 = AtomicU64::new(0x100);
@@ -76,7 +77,7 @@ impl Mount {
             features -= Features::DIRECT;
         }
         if trust == Trust::Untrusted {
-            features -= Features::WRITE_REFERENCES | Features::SOLE;
+            features -= Features::WRITE_REFERENCES | Features::SOLE | Features::LEASE;
         }
         if features.contains(Features::DIRECT) {
             session.open_direct(welcome.root);
@@ -90,6 +91,7 @@ impl Mount {
         }
         let handles = Handles::new(welcome.files);
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        session.set_device(id);
         let (read_ahead, figures) = (ReadAhead::new(id), Mutex::default());
         Ok(Arc::new(Self { id, session, features, handles, trust, read_ahead, figures }))
     }

@@ -13,7 +13,9 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use foundation::counter::{self, Counter};
 use foundation::{Errno, PAGE_BYTES};
-use fsproto::{HEADER_BYTES, Handle, Header, HeaderFlags, Malformed, Op, Operation, Reader, Tag};
+use fsproto::{
+    Field, HEADER_BYTES, Handle, Header, HeaderFlags, Malformed, Op, Operation, Reader, Tag,
+};
 
 use super::direct;
 use super::in_flight::{Call, Closes, InFlight, Owner, Table, opened, opens};
@@ -21,6 +23,7 @@ use super::known::Touches;
 use super::message::{self, Payload};
 use super::transfer::{self, TransferReply};
 use crate::file::socket::{Message, Sender};
+use crate::file::{Identity, mapped};
 use crate::mem::{self, Claim, Frame, fallible, swap::Transfer};
 use crate::sync::{Interrupt, Mutex, WaitQueue, rank};
 
@@ -78,6 +81,8 @@ pub struct Session {
     /// Whether the base may be asked.
     pub(super) asks_base: AtomicBool,
     pub(super) closes: Closes,
+    /// The device number of the mount, once there is one.
+    device: AtomicU64,
 }
 
 impl Session {
@@ -97,6 +102,7 @@ impl Session {
             direct,
             asks_base: AtomicBool::new(false),
             closes: Closes::default(),
+            device: AtomicU64::new(0),
         }
     }
 
@@ -371,7 +377,7 @@ impl Session {
     fn process_reply(&self, message: Message) -> Result<(), Malformed> {
         let (fields, reader) = Header::decode(header_of(&message)?)?;
         if !fields.flags.contains(HeaderFlags::REPLY) {
-            return Err(Malformed);
+            return self.process_request(&fields, reader);
         }
         let request = self.table.lock().remove(fields.tag).ok_or(Malformed)?;
         let is_valid = fields.op == request.op as u16
@@ -411,6 +417,28 @@ impl Session {
             Owner::Nobody => {}
         }
         if is_valid { Ok(()) } else { Err(Malformed) }
+    }
+
+    /// Processes a request of the server: the end of a lease. The reply is sent when nothing of the
+    /// file is in memory any more.
+    fn process_request(&self, fields: &Header, mut reader: Reader<'_>) -> Result<(), Malformed> {
+        if fields.op != Op::Invalidate as u16 {
+            return Err(Malformed);
+        }
+        let file = fsproto::Invalidate::get(&mut reader)?.file;
+        let device = self.device.load(Ordering::Relaxed);
+        let (transport, tag) = (self.transport.clone(), fields.tag);
+        let is_valid = mapped::recall(Identity { device, inode: file.0 }, move || {
+            let header = fsproto::Invalidate::reply(tag, &fsproto::Nothing {}, 0);
+            // Without a connection, nobody waits for the reply.
+            let _ = message::message(&header, &[]).and_then(|message| transport.send(message));
+        });
+        if is_valid { Ok(()) } else { Err(Malformed) }
+    }
+
+    /// The mount that uses this session, by the device number of its files.
+    pub(super) fn set_device(&self, device: u64) {
+        self.device.store(device, Ordering::Relaxed);
     }
 
     /// Closes the handle that a reply opened for a caller that no longer exists.
@@ -517,6 +545,26 @@ pub(super) mod tests {
         assert!(closed.into_iter().eq(handles), "each handle is closed once");
         drop(session.table.lock().withdraw(page_in));
         assert_eq!((session.in_flight(), session.table.lock().to_close), (0, 0));
+    }
+
+    /// A server recalls the lease of a file that is not mapped: it has its answer at once. Other
+    /// requests of a server are dropped.
+    #[test]
+    fn m6_a_recall_is_answered() {
+        let _alone = host::exclusive();
+        let wire = Arc::<Wire>::default();
+        let session = Session::new(wire.clone());
+        let (tag, file) = (Tag(77), fsproto::FileId(5));
+        let recall = fsproto::Invalidate { file }.request(tag, 0);
+        session.message(message::message(&recall, &[]).unwrap(), Sender::Server);
+        let answer = wire.0.lock().pop_front().expect("an answer");
+        let (header, _) = Header::decode(header_of(&answer).unwrap()).unwrap();
+        assert!(header.flags.contains(HeaderFlags::REPLY) && header.status == 0);
+        assert_eq!((header.op, header.tag), (Op::Invalidate as u16, tag));
+        let other = fsproto::Recall { handle: Handle(3) }.request(tag, 0);
+        session.message(message::message(&other, &[]).unwrap(), Sender::Server);
+        assert!(wire.0.lock().is_empty());
+        assert_eq!(session.stray_replies.load(Ordering::Relaxed), 1);
     }
 
     /// Opens so many handles, from 2 on.

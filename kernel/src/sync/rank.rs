@@ -98,6 +98,8 @@ ranks! {
     FileLocks: Spin,
     /// the table of files that are mapped shared.
     SharedMappings: Spin,
+    /// the recall of a mapped file's lease.
+    Recall: Spin,
     /// the table of named pipes.
     Fifos: Spin,
     /// the numbers of readers and writers of a named pipe.

@@ -89,14 +89,16 @@ pub(super) fn ensure(device: u64) -> Result<(), Errno> {
 }
 
 /// Writes what is due on servers that no other writer serves. Returns when, in nanoseconds since
-/// boot, something will be due that is not yet.
+/// boot, something of theirs will be due that is not yet.
 pub fn write_what_is_due() -> u64 {
     while let Some(file) = next_due() {
         file.write_and_leave();
         file.server.is_served.store(false, Ordering::Release);
     }
     let files = FILES.lock();
-    let retries = files.values().map(|file| file.retry.at_ns());
+    // A writer looks at the files of its server itself when it has finished.
+    let is_free = |file: &&Arc<MappedFile>| !file.server.is_served.load(Ordering::Acquire);
+    let retries = files.values().filter(is_free).map(|file| file.retry.at_ns());
     retries.min().unwrap_or(NEVER)
 }
 
@@ -129,6 +131,7 @@ impl MappedFile {
     /// written stay for the next attempt, unless the server is gone.
     fn write_and_leave(&self) {
         self.pages.take_leaves();
+        self.end_recalled_lease();
         let mut is_written = false;
         if let Ok(mut size) = self.size.lock() {
             // Unless there is another failure, nothing is tried again.

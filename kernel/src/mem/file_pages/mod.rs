@@ -83,6 +83,9 @@ pub trait Keeper: Send + Sync {
     /// dirty. The page may have changed when this returns; the caller looks again.
     fn admit_store(&self, page: Page, claim: Claim) -> Result<(), Errno>;
 
+    /// Asks for the lease without which no page may be in memory.
+    fn renew_lease(&self) -> Result<(), Errno>;
+
     /// Writes the dirty pages of a range to the file.
     fn synchronise(&self, range: PageRange) -> Result<(), Errno>;
 }
@@ -96,6 +99,8 @@ pub struct FilePages {
     /// By which the pager fetches pages.
     handle: Handle,
     id: FileId,
+    /// Whether others may change the file.
+    needs_lease: bool,
     keeper: Weak<dyn Keeper>,
     /// The dirty pages of its server's files.
     share: Arc<Share>,
@@ -115,6 +120,8 @@ struct Pages {
     changes: u64,
     /// No page from here on was in the file when that was last looked at, and none was added since.
     end: Page,
+    /// Whether the server will say so before the file changes by others. Else no page is in memory.
+    is_leased: bool,
     /// Pages are being write-protected for write-back: no page becomes dirty again meanwhile.
     is_protecting: bool,
     /// Pages that are getting frames of their own.
@@ -149,6 +156,8 @@ pub(super) enum Found {
     UnderWay(Arc<Fetch>),
     /// The page is to be stored to and may not be yet: [`FilePages::admit_store`].
     Store,
+    /// The file has no lease: [`FilePages::renew_lease`].
+    NoLease,
     /// The page can be looked at when something has ended: [`FilePages::await_settled`].
     Blocked,
     /// The page lies wholly past the end of the file.
@@ -161,6 +170,7 @@ impl FilePages {
     pub fn new(
         pager: Arc<dyn Pager>,
         (handle, id): (Handle, FileId),
+        needs_lease: bool,
         keeper: Weak<dyn Keeper>,
         share: Arc<Share>,
         account: &Arc<Account>,
@@ -171,6 +181,7 @@ impl FilePages {
             changing: None,
             changes: 0,
             end: Page(u64::MAX),
+            is_leased: !needs_lease,
             is_protecting: false,
             copying: 0,
             dirty: 0,
@@ -184,6 +195,7 @@ impl FilePages {
             pager,
             handle,
             id,
+            needs_lease,
             keeper,
             share,
             mappings: AtomicUsize::new(0),
@@ -213,6 +225,9 @@ impl FilePages {
         }
         if mutants::absent_is_zeros() {
             return Ok(Found::Frame(Frame::zero_page(), false));
+        }
+        if !pages.is_leased {
+            return Ok(Found::NoLease);
         }
         if page >= pages.end {
             return Ok(Found::Beyond);
@@ -266,6 +281,26 @@ impl FilePages {
         }
     }
 
+    /// Has the file's server asked for a lease. May wait for it.
+    pub(super) fn renew_lease(&self) -> Result<(), Errno> {
+        self.keeper.upgrade().ok_or(Errno::EIO)?.renew_lease()
+    }
+
+    /// A lease has begun, or ends: the caller holds the file's lock, and nothing is in memory.
+    pub fn set_leased(&self, is_leased: bool) {
+        self.inner.lock().is_leased = is_leased;
+    }
+
+    /// Whether others may change the file, so that a lease is needed while pages are in memory.
+    pub fn needs_lease(&self) -> bool {
+        self.needs_lease
+    }
+
+    /// Whether there is a lease, or none is needed.
+    pub fn is_leased(&self) -> bool {
+        self.inner.lock().is_leased
+    }
+
     /// Writes the dirty pages of a range to the file. May wait for its server.
     pub fn synchronise(&self, range: PageRange) -> Result<(), Errno> {
         self.keeper.upgrade().ok_or(Errno::EIO)?.synchronise(range)
@@ -282,7 +317,7 @@ impl FilePages {
     }
 
     /// The file's pages should be written. Allocates nothing and locks nothing.
-    fn want_to_leave(&self) {
+    pub fn want_to_leave(&self) {
         self.leaves.store(true, Ordering::Relaxed);
         wanted::set();
     }

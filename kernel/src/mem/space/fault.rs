@@ -213,6 +213,7 @@ impl Space {
                 fetched
             }
             FileStep::Store => file.admit_store(page, self.policy.claim()),
+            FileStep::Lease => file.renew_lease(),
             FileStep::Settle(access) => Ok(file.await_settled(page, access == Access::Write)?),
         }
     }

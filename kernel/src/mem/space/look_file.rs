@@ -48,6 +48,7 @@ impl SpaceState {
             }
             Found::UnderWay(fetch) => FileStep::Fetch(fetch, FetchState::UnderWay),
             Found::Store => FileStep::Store,
+            Found::NoLease => FileStep::Lease,
             Found::Blocked => FileStep::Settle(request.access),
             Found::Beyond => return Err(FaultError::Denied),
         };

@@ -59,6 +59,8 @@ pub(super) enum FileStep {
     Fetch(Arc<Fetch>, FetchState),
     /// Its server's consent to a store, and a frame of its own.
     Store,
+    /// A lease of the file.
+    Lease,
     /// The end of a change of the file that concerns it.
     Settle(Access),
 }

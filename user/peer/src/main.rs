@@ -19,7 +19,7 @@ mod mode;
 mod protocol;
 mod server;
 
-use crate::mode::{FILE_ROWS, KERNEL_ROWS, MODES, Mode, UNCACHED_ROWS};
+use crate::mode::{FILE_ROWS, KERNEL_ROWS, MAPPED_ROWS, MODES, Mode, UNCACHED_ROWS};
 use crate::server::Server;
 use proof::os;
 use user::prelude::*;
@@ -89,8 +89,8 @@ fn measure(booted: u64) -> Attempt<()> {
             let name = format!("{}{suffix}", mode.name);
             println!("mode {name}");
             let server = start_server(mode)?;
-            let uncached: &[&str] = if mode.is_direct { &UNCACHED_ROWS } else { &[] };
-            for row in uncached.iter().chain(&FILE_ROWS) {
+            let others: &[&str] = if mode.is_direct { &UNCACHED_ROWS } else { &MAPPED_ROWS };
+            for row in others.iter().chain(&FILE_ROWS) {
                 run_row(&name, row)?;
             }
             // Large pages and write-back make no difference to a file that is mapped for reading.

@@ -80,3 +80,6 @@ pub const FILE_ROWS: [&str; 16] = [
     "cp64m.64m",
     "modify64m",
 ];
+
+/// Rows of files that are mapped shared, which needs a page cache.
+pub const MAPPED_ROWS: [&str; 4] = ["map.fault", "map.store", "map.writeback", "map.munmap"];

@@ -23,7 +23,7 @@ pub struct BenchTest {
 }
 
 /// All tests of costs.
-pub const TESTS: [BenchTest; 9] = [
+pub const TESTS: [BenchTest; 10] = [
     BenchTest {
         name: "qemu::bench_a_read_costs_the_same_at_any_length",
         filter: "read.",
@@ -68,6 +68,11 @@ pub const TESTS: [BenchTest; 9] = [
         name: "qemu::bench_a_server_round_trip_has_one_message_and_four_switches",
         filter: "server.rtt",
         holds: a_server_round_trip_has_four_switches,
+    },
+    BenchTest {
+        name: "qemu::bench_munmap_costs_twice_as_much_beside_mapped_files_at_most",
+        filter: "map.munmap",
+        holds: munmap_costs_twice_as_much_at_most,
     },
 ];
 
@@ -150,6 +155,10 @@ fn cached_pages_need_no_message(figures: &Figures) -> Option<bool> {
 fn a_pipe_round_trip_has_two_switches(figures: &Figures) -> Option<bool> {
     let count = |count: &str| figures.get(&format!("pipe.rtt.{count}")).copied();
     Some(count("switches")? == 2.0 && count("messages")? == 0.0 && count("bytes")? == 0.0)
+}
+
+fn munmap_costs_twice_as_much_at_most(figures: &Figures) -> Option<bool> {
+    Some(*figures.get("map.munmap")? <= 2.0)
 }
 
 /// Through snapfs to memfs and back. The reply has the byte after its header.

@@ -15,6 +15,7 @@ mod coalesce;
 mod copies;
 mod history;
 mod kernel;
+mod mapped;
 mod meter;
 mod reads;
 mod servers;
@@ -36,7 +37,7 @@ fn run(args: &Args) -> i32 {
     }
     let rows = kernel::ROWS.iter().chain(servers::ROWS).chain(reads::ROWS);
     let rows = rows.chain(copies::ROWS).chain(history::ROWS);
-    let rows = rows.chain(worse::ROWS).chain(coalesce::ROWS);
+    let rows = rows.chain(worse::ROWS).chain(coalesce::ROWS).chain(mapped::ROWS);
     let (mut status, mut found) = (0, false);
     for (name, measure) in rows.clone() {
         let matches = match filter {

@@ -16,3 +16,11 @@ fn linux_passes() {
     fsx("aligned", &["-N", "3000", "-S", "2", "-a", "4096"]);
     fsx("four", &["-N", "1000", "-S", "3", "-p", "4"]);
 }
+
+#[test]
+fn linux_passes_with_mappings() {
+    fsx("mapped", &["-N", "3000", "-S", "4", "-M"]);
+    fsx("mapped-aligned", &["-N", "3000", "-S", "5", "-M", "-a", "4096"]);
+    fsx("together", &["-N", "1000", "-S", "6", "-o", "-p", "4"]);
+    fsx("together-aligned", &["-N", "1000", "-S", "7", "-o", "-p", "3", "-a", "4096"]);
+}

@@ -1,5 +1,6 @@
 //! The file-system exerciser in the guest: lazily and eagerly, aligned and unaligned, with one
-//! process and four, with little memory.
+//! process and four, with little memory, with shared mappings of the file, and with several
+//! processes that map one file.
 
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ const MEMORY: &str = "64M";
 
 /// The option `-c` requires a counter to increase and `-C` requires it not to. With ballast (`-m`)
 /// pages must be evicted and fetched again.
-const EXERCISES: [Exercise; 6] = [
+const EXERCISES: [Exercise; 12] = [
     Exercise {
         name: "lazy",
         lazy: Lazy::On,
@@ -49,6 +50,37 @@ const EXERCISES: [Exercise; 6] = [
         name: "eager_aligned_four",
         lazy: Lazy::Off,
         options: "-S 5 -a 4096 -p 4 -C reads_lazy",
+        mutants: &[],
+    },
+    Exercise {
+        name: "mapped",
+        lazy: Lazy::On,
+        options: "-S 6 -M -c reads_lazy -c pages_referenced",
+        mutants: &[],
+    },
+    Exercise {
+        name: "mapped_aligned",
+        lazy: Lazy::On,
+        options: "-S 7 -M -a 4096 -c reads_lazy -c pages_referenced",
+        mutants: &[],
+    },
+    Exercise {
+        name: "mapped_pressure",
+        lazy: Lazy::On,
+        options: "-S 8 -M -p 4 -m 32M -c reads_lazy -c evictions",
+        mutants: &[],
+    },
+    Exercise {
+        name: "mapped_eager",
+        lazy: Lazy::Off,
+        options: "-S 9 -M -p 2 -C reads_lazy",
+        mutants: &[],
+    },
+    Exercise { name: "together", lazy: Lazy::On, options: "-S 10 -o -p 4", mutants: &[] },
+    Exercise {
+        name: "together_aligned",
+        lazy: Lazy::On,
+        options: "-S 11 -o -p 3 -a 4096 -l 100K",
         mutants: &[],
     },
 ];

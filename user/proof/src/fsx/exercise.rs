@@ -1,9 +1,13 @@
 //! A file, some buffers, and a model of what each of them must hold.
 //!
 //! Invariant between steps: the file holds `file`, and buffer b holds `buffers[b].copy`. The copies
-//! are ordinary memory that no system call touches.
+//! are ordinary memory that no system call touches. If there is a shared mapping of the file
+//! ([`mapped`]), it shows the same bytes as the file.
+
+mod mapped;
 
 use crate::journal::{Journal, Step};
+use proof::kit::Buffer as Mapping;
 use proof::random::Random;
 use user::pages::Pages;
 use user::prelude::*;
@@ -15,9 +19,11 @@ const BUFFERS: usize = 4;
 const SLACK_BYTES: usize = 2 * user::pages::PAGE_BYTES;
 /// One of this many steps forks.
 const FORK_SHARE: u64 = 200;
+/// One of this many steps uses the mapping, if there is one.
+const MAPPED_SHARE: u64 = 3;
 
 /// A description of the failure.
-type Outcome<T = ()> = core::result::Result<T, String>;
+pub type Outcome<T = ()> = core::result::Result<T, String>;
 
 /// Parameters of a run.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +36,8 @@ pub struct Settings {
     pub max_bytes: usize,
     /// Alignment of all positions and lengths in bytes.
     pub unit: usize,
+    /// Whether the file is mapped shared besides.
+    pub is_mapped: bool,
 }
 
 /// Memory that is read into and written from.
@@ -48,6 +56,8 @@ pub struct Exercise<'a> {
     /// The expected contents of the file.
     file: Vec<u8>,
     buffers: Vec<Buffer>,
+    /// A shared mapping of the file, as long as the file can become.
+    map: Option<Mapping>,
     journal: Journal,
 }
 
@@ -71,6 +81,8 @@ impl<'a> Exercise<'a> {
             .collect::<Result<Vec<_>>>()
             .map_err(|error| format!("buffers: {error:?}"))?;
         let random = Random::new(settings.seed);
+        let map =
+            settings.is_mapped.then(|| Mapping::of_file(fd, settings.max_bytes)).transpose()?;
         Ok(Self {
             path,
             settings,
@@ -78,6 +90,7 @@ impl<'a> Exercise<'a> {
             fd,
             file: Vec::new(),
             buffers,
+            map,
             journal: Journal::default(),
         })
     }
@@ -114,6 +127,9 @@ impl<'a> Exercise<'a> {
     fn step(&mut self) -> Outcome {
         if self.random.below(FORK_SHARE) == 0 {
             return self.fork();
+        }
+        if self.map.is_some() && self.random.below(MAPPED_SHARE) == 0 {
+            return self.mapped_step();
         }
         match self.random.below(100) {
             0..20 => self.read("pread"),
@@ -243,18 +259,12 @@ impl<'a> Exercise<'a> {
     /// Compares a range of a buffer with its copy.
     fn look(&self, Part { buffer, at, length }: Part) -> Outcome {
         let Buffer { pages, copy } = &self.buffers[buffer];
-        let (got, expected) = (&pages[at..at + length], &copy[at..at + length]);
-        if got == expected {
-            return Ok(());
-        }
-        let wrong =
-            || got.iter().zip(expected).enumerate().filter(|(_, (got, expected))| got != expected);
-        let (first, (got, expected)) = wrong().next().unwrap_or((0, (&0, &0)));
-        let place = at + first;
-        Err(format!(
-            "buffer {buffer} holds {got:#04x} at {place}, not {expected:#04x}; {} bytes are wrong",
-            wrong().count()
-        ))
+        same_bytes(
+            || format!("buffer {buffer}"),
+            at,
+            &pages[at..at + length],
+            &copy[at..at + length],
+        )
     }
 
     fn truncate(&mut self) -> Outcome {
@@ -331,7 +341,8 @@ impl<'a> Exercise<'a> {
     fn check_buffers(&self) -> Outcome {
         (0..BUFFERS).try_for_each(|buffer| {
             self.look(Part { buffer, at: 0, length: self.buffers[buffer].copy.len() })
-        })
+        })?;
+        self.check_map()
     }
 
     /// Checks all buffers, then the file, which is read again.
@@ -341,10 +352,7 @@ impl<'a> Exercise<'a> {
             Pages::new(self.file.len().max(1)).map_err(|error| format!("memory: {error:?}"))?;
         let count = sys::pread(self.fd, &mut pages, FileOffset::ZERO);
         same_count("the last read", count, self.file.len())?;
-        match pages.iter().zip(&self.file).position(|(got, expected)| got != expected) {
-            None => Ok(()),
-            Some(at) => Err(format!("in the end the file is wrong at {at}")),
-        }
+        same_bytes(|| String::from("in the end the file"), 0, &pages[..self.file.len()], &self.file)
     }
 }
 
@@ -363,4 +371,25 @@ fn vectored(number: u32, fd: Fd, parts: [(*mut u8, usize); 2]) -> Result<usize> 
 
 fn same_count(what: &str, count: Result<usize>, expected: usize) -> Outcome {
     if count == Ok(expected) { Ok(()) } else { Err(format!("{what}: {count:?}, not {expected}")) }
+}
+
+/// Compares bytes that something has from a place on.
+pub fn same_bytes(
+    what: impl FnOnce() -> String,
+    place: usize,
+    got: &[u8],
+    expected: &[u8],
+) -> Outcome {
+    if got == expected {
+        return Ok(());
+    }
+    let wrong =
+        || got.iter().zip(expected).enumerate().filter(|(_, (got, expected))| got != expected);
+    let (first, (got, expected)) = wrong().next().unwrap_or((0, (&0, &0)));
+    Err(format!(
+        "{} holds {got:#04x} at {}, not {expected:#04x}; {} bytes are wrong",
+        what(),
+        place + first,
+        wrong().count()
+    ))
 }

@@ -27,6 +27,10 @@ pub enum Step {
     Fork { buffer: usize },
     /// fsync(2) or fstat(2).
     Ask(&'static str),
+    /// Loads from a mapping of the file, or stores to it.
+    Mapped { how: &'static str, offset: usize, length: usize },
+    /// read(2) from the file into its mapping, or write(2) from there to the file.
+    MapCopy { how: &'static str, from: usize, to: usize, length: usize },
 }
 
 /// The last [`KEPT`] steps with their numbers.
@@ -69,6 +73,12 @@ impl fmt::Display for Step {
             Self::Reopen => f.write_str("close and open"),
             Self::Fork { buffer } => write!(f, "fork, and store to buffer {buffer} on both sides"),
             Self::Ask(what) => f.write_str(what),
+            Self::Mapped { how, offset, length } => {
+                write!(f, "{how}, {length} bytes from {offset} on")
+            }
+            Self::MapCopy { how, from, to, length } => {
+                write!(f, "{how} with the mapping, {length} bytes from {from} to {to}")
+            }
         }
     }
 }

@@ -9,6 +9,9 @@
 //! - `-N OPERATIONS`, `-S SEED`, `-l BYTES` (the file's greatest length);
 //! - `-a BYTES`: offsets, lengths and places in buffers are multiples of this;
 //! - `-p PROCESSES`: each on a file and with a seed of its own;
+//! - `-M`: map the file besides, shared;
+//! - `-o`: all processes use one file, which they map ([`mod@several`]); an operation is then a
+//!   round of all of them;
 //! - `-m BYTES`: hold so much memory besides, so that there is little left;
 //! - `-c COUNTER`: fail unless this line of `/proc/lazy` has grown; `-C COUNTER`: fail if it has.
 //!   Neither matters on a kernel without it.
@@ -20,20 +23,23 @@ extern crate alloc;
 
 mod exercise;
 mod journal;
+mod several;
 
 use exercise::{Exercise, Settings};
 use proof::counters::Counters;
+use several::{Common, Member};
 use user::opt::{self, Options};
 use user::pages::{PAGE_BYTES, Pages};
 use user::prelude::*;
+use user::sys::abi;
 
 program!(run);
 
-const USAGE: &str = "fsx [-N OPERATIONS] [-S SEED] [-l BYTES] [-a BYTES] [-p PROCESSES] \
-                     [-m BYTES] [-c COUNTER]... [-C COUNTER]... FILE";
+const USAGE: &str = "fsx [-N OPERATIONS] [-S SEED] [-l BYTES] [-a BYTES] [-p PROCESSES] [-M] \
+                     [-o] [-m BYTES] [-c COUNTER]... [-C COUNTER]... FILE";
 
 fn run(args: &Args) -> i32 {
-    let options = Options::parse(args, "N:S:l:a:p:m:c:C:", USAGE);
+    let options = Options::parse(args, "N:S:l:a:p:Mom:c:C:", USAGE);
     let number = |letter, default: u64| options.value(letter).map_or(Some(default), opt::size);
     let numbers = (
         number(b'N', 5000),
@@ -65,8 +71,11 @@ fn run(args: &Args) -> i32 {
         operations,
         max_bytes: max_bytes as usize,
         unit: unit as usize,
+        is_mapped: options.has(b'M'),
     };
-    let passed = if processes == 1 {
+    let passed = if options.has(b'o') {
+        exercise_together(file, settings(0), processes as u32)
+    } else if processes == 1 {
         exercise(file, settings(0))
     } else {
         let path = |number: u64| [file, format!(".{number}").as_bytes()].concat();
@@ -126,6 +135,45 @@ fn exercise(path: &[u8], settings: Settings) -> bool {
     }
     let _ = sys::unlink(path);
     outcome.is_ok()
+}
+
+/// Exercises one file with several processes. Returns what was wrong.
+fn exercise_together(path: &[u8], settings: Settings, processes: u32) -> bool {
+    let run = || {
+        let flags = abi::O_RDWR | abi::O_CREAT | abi::O_TRUNC;
+        let made = sys::open(path, flags, 0o644).and_then(sys::close);
+        made.map_err(|error| format!("open: {error:?}"))?;
+        let common = Common::new(settings.max_bytes)?;
+        let member = |number| {
+            Member::new(&common, path, settings, number, processes)
+                .and_then(Member::run)
+                .inspect_err(|failure| {
+                    eprintln!("fsx: {}, seed {}: {failure}", Show(path), settings.seed);
+                    common.fail();
+                })
+                .is_ok()
+        };
+        let children = (0..processes).map(|number| start(|| member(number)));
+        let left = children.collect::<Result<Vec<_>>>().map_err(|error| {
+            common.fail();
+            format!("fork: {error:?}")
+        })?;
+        // In the order in which they end: after a failure no other waits for the failed one.
+        let mut passed = true;
+        for _ in left {
+            let ended = sys::wait(-1, 0).map_err(|error| format!("wait: {error:?}"))?;
+            let status = ended.map(|(_, status)| status);
+            if status.and_then(|status| status.exit_code()) != Some(0) {
+                eprintln!("fsx: a process ended with {status:?}");
+                common.fail();
+                passed = false;
+            }
+        }
+        Ok::<_, String>(passed)
+    };
+    let outcome = run().inspect_err(|failure| eprintln!("fsx: {failure}"));
+    let _ = sys::unlink(path);
+    outcome == Ok(true)
 }
 
 /// Whether the counters have grown, or not, as requested.

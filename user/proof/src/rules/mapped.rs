@@ -1,4 +1,8 @@
-//! Dirty pages of mapped files.
+//! M1 to M6: files that are mapped shared. Here, how many of their pages may be dirty.
+
+mod absent;
+mod compare;
+mod past_end;
 
 use crate::scripted::{Action, Server, WRITABLE};
 use alloc::boxed::Box;

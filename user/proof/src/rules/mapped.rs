@@ -2,7 +2,9 @@
 
 mod absent;
 mod compare;
+mod ends;
 mod past_end;
+mod stores;
 
 use crate::scripted::{Action, Server, WRITABLE};
 use alloc::boxed::Box;

@@ -1,9 +1,13 @@
 //! M1 to M6: files that are mapped shared. Here, how many of their pages may be dirty.
 
 mod absent;
+mod calls;
+mod changes;
 mod compare;
 mod ends;
 mod past_end;
+mod programs;
+mod readers;
 mod stores;
 
 use crate::scripted::{Action, Server, WRITABLE};

@@ -56,9 +56,9 @@ fn a1_fork_shares() -> Outcome {
 /// The hidden mode of this program that `a2_exec_arguments` executes: its arguments must be what
 /// the test wrote.
 pub fn exec_target(args: &Args) -> i32 {
-    let expected: Vec<String> = (0..ARGUMENTS).map(argument).collect();
+    let expected = arguments();
     let got = args.get(2..).unwrap_or_default();
-    let wrong = got.iter().zip(&expected).position(|(got, expected)| *got != expected.as_bytes());
+    let wrong = got.iter().zip(&expected).position(|(got, expected)| got != expected);
     if got.len() == expected.len() && wrong.is_none() {
         return EXEC_OK;
     }
@@ -68,7 +68,8 @@ pub fn exec_target(args: &Args) -> i32 {
 
 /// The name of that mode on the command line.
 pub const EXEC_TARGET: &str = "--exec-target";
-const EXEC_OK: i32 = 42;
+/// What a program in that mode exits with if its arguments are right.
+pub const EXEC_OK: i32 = 42;
 const ARGUMENTS: usize = 40;
 
 fn argument(index: usize) -> String {
@@ -79,12 +80,17 @@ fn argument(index: usize) -> String {
     text
 }
 
+/// The arguments after the mode that the program expects.
+pub fn arguments() -> Vec<Vec<u8>> {
+    (0..ARGUMENTS).map(|index| argument(index).into_bytes()).collect()
+}
+
 /// execve reads path, vector and strings from lazy pages of a removed file that nobody has touched.
 #[guest_test(mutants: &[Mutant::ExecLateArguments])]
 fn a2_exec_arguments() -> Outcome {
     let mut strings: Vec<Vec<u8>> =
         vec![b"/proc/self/exe".to_vec(), b"rules".to_vec(), EXEC_TARGET.as_bytes().to_vec()];
-    strings.extend((0..ARGUMENTS).map(|index| argument(index).into_bytes()));
+    strings.extend(arguments());
     let buffer = Buffer::new(32 * PAGE)?;
     // The first page holds the vector, the others the strings.
     let (mut vector, mut text) = (Vec::new(), vec![0; PAGE]);

@@ -4,10 +4,12 @@ mod absent;
 mod calls;
 mod changes;
 mod compare;
+mod cost;
 mod ends;
 mod past_end;
 mod programs;
 mod readers;
+mod servers;
 mod stores;
 
 use crate::scripted::{Action, Server, WRITABLE};

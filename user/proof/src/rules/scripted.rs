@@ -78,6 +78,8 @@ const BYTES_OUT: usize = 65;
 const GENERATION: usize = 66;
 const SNAPSHOTS: usize = 67;
 const MESSAGES_IN: usize = 68;
+const PHASE: usize = 69;
+const WRITES: usize = 70;
 
 /// The counters and flags that test and server share.
 pub struct Wire(Buffer);
@@ -114,6 +116,21 @@ impl Wire {
     /// Snapshots that the kernel has not closed.
     pub fn snapshots(&self) -> u64 {
         self.get(SNAPSHOTS)
+    }
+
+    /// Writes that were carried out.
+    pub fn writes(&self) -> u64 {
+        self.get(WRITES)
+    }
+
+    /// The phase that the test has chosen for the script, first 0.
+    pub fn phase(&self) -> u64 {
+        self.get(PHASE)
+    }
+
+    /// Chooses the phase.
+    pub fn choose(&self, phase: u64) {
+        self.number(PHASE).store(phase, Ordering::SeqCst);
     }
 
     /// Changes the bytes of all files; snapshots keep theirs.

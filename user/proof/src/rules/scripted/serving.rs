@@ -2,7 +2,7 @@
 
 use super::{
     Action, Asked, BYTES_IN, BYTES_OUT, GENERATION, MESSAGES_IN, Reply, SNAPSHOTS, Script, Setting,
-    Wire, seed,
+    WRITES, Wire, seed,
 };
 use alloc::collections::BTreeMap;
 use foundation::{ByteCount, SnapshotOffset};
@@ -251,6 +251,7 @@ impl<'a> Serving<'a> {
         if let Ok(Object::File { number }) = self.object(write.handle) {
             let bytes = payload.get(..write.data_bytes as usize).unwrap_or_default().to_vec();
             self.writes.push(Done { number, offset: write.offset.0, bytes });
+            self.wire.add(WRITES, 1);
         }
     }
 

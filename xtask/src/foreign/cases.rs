@@ -60,6 +60,9 @@ const C_LIBRARY: &[&str] = &[
     "/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
 ];
 
+/// Python's module of mappings, in the package libpython3.11-stdlib.
+const PYTHON_MMAP: &str = "usr/lib/python3.11/lib-dynload/mmap.cpython-311-x86_64-linux-gnu.so";
+
 /// A named script for the group's interpreter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Case {
@@ -183,6 +186,95 @@ pub const GROUPS: &[Group] = &[
             ..Files::NONE
         },
         ..group("gcc", "busybox sh", &["cc1", "as", "ld"], include_str!("../../foreign/gcc.cases"))
+    },
+    Group {
+        files: Files {
+            packages: &[
+                ("libpython3.11-minimal", "usr/lib/python3.11"),
+                ("python3-lmdb", "usr/lib/python3/dist-packages/lmdb"),
+                ("liblmdb0", "usr/lib/x86_64-linux-gnu"),
+            ],
+            ..Files::NONE
+        },
+        ..group(
+            "lmdb",
+            "busybox sh",
+            &[
+                "mdb_load",
+                "mdb_dump",
+                "mdb_stat",
+                "mdb_copy",
+                "mtest",
+                "mtest2",
+                "mtest3",
+                "mtest4",
+                "mtest5",
+                "python3.11",
+            ],
+            include_str!("../../foreign/lmdb.cases"),
+        )
+    },
+    group(
+        "gdbm",
+        "busybox sh",
+        &["gdbmtool", "gdbm_load", "gdbm_dump"],
+        include_str!("../../foreign/gdbm.cases"),
+    ),
+    group(
+        "berkeley_db",
+        "busybox sh",
+        &[
+            "db5.3_load",
+            "db5.3_dump",
+            "db5.3_stat",
+            "db5.3_verify",
+            "db5.3_recover",
+            "db5.3_archive",
+            "db5.3_checkpoint",
+            "db5.3_printlog",
+        ],
+        include_str!("../../foreign/berkeley_db.cases"),
+    ),
+    group("sqlite_wal", "busybox sh", &["sqlite3"], include_str!("../../foreign/sqlite_wal.cases")),
+    Group {
+        files: Files {
+            packages: &[
+                ("libpython3.11-minimal", "usr/lib/python3.11"),
+                ("libpython3.11-stdlib", PYTHON_MMAP),
+                ("libpython3.11-stdlib", "usr/lib/python3.11/dataclasses.py"),
+                ("libpython3.11-stdlib", "usr/lib/python3.11/difflib.py"),
+                ("libpython3.11-stdlib", "usr/lib/python3.11/getpass.py"),
+                ("libpython3.11-stdlib", "usr/lib/python3.11/gettext.py"),
+                ("libpython3.11-stdlib", "usr/lib/python3.11/pprint.py"),
+                ("libpython3.11-stdlib", "usr/lib/python3.11/shutil.py"),
+                ("libpython3.11-stdlib", "usr/lib/python3.11/test"),
+                ("libpython3.11-stdlib", "usr/lib/python3.11/unittest"),
+                ("libpython3.11-testsuite", "usr/lib/python3.11/test/test_mmap.py"),
+            ],
+            ..Files::NONE
+        },
+        ..group(
+            "python_mmap",
+            "busybox sh",
+            &["python3.11"],
+            include_str!("../../foreign/python_mmap.cases"),
+        )
+    },
+    Group {
+        files: Files {
+            packages: &[
+                ("libpython3.11-minimal", "usr/lib/python3.11"),
+                ("python3-lmdb", "usr/lib/python3/dist-packages/lmdb"),
+                ("liblmdb0", "usr/lib/x86_64-linux-gnu"),
+            ],
+            ..Files::NONE
+        },
+        ..group(
+            "mapped_large",
+            "busybox sh",
+            &["python3.11", "mdb_copy", "mdb_stat"],
+            include_str!("../../foreign/mapped_large.cases"),
+        )
     },
 ];
 

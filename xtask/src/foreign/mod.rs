@@ -7,6 +7,7 @@
 
 mod cases;
 mod console;
+mod library_tests;
 mod profit;
 mod programs;
 mod report;

@@ -1,5 +1,5 @@
 //! Sources of foreign programs: the distribution's packages, the host's own programs with their
-//! libraries, and crates.
+//! libraries, crates, and the tests of libraries.
 //!
 //! Nothing is installed; packages are unpacked and crates built below the target folder.
 
@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::library_tests::{self, LibraryTests};
 use crate::guest::addition::Addition;
 use crate::packages::Packages;
 use crate::paths::Paths;
@@ -24,6 +25,8 @@ pub enum Source {
     Machine(&'static str),
     /// A crate from crates.io, linked statically: the crate's name.
     Crate(&'static str),
+    /// A C program with which a library is tested.
+    Test(LibraryTests),
     /// A program of the guest that also runs on Linux, so that both sides use the same one.
     Guest,
 }
@@ -54,6 +57,26 @@ pub const PROGRAMS: &[Program] = &[
     program("rg", Source::Crate("ripgrep")),
     program("fsx", Source::Crate("fsx")),
     program("ptyrun", Source::Guest),
+    program("mdb_load", Source::Package("lmdb-utils", "usr/bin/mdb_load")),
+    program("mdb_dump", Source::Package("lmdb-utils", "usr/bin/mdb_dump")),
+    program("mdb_stat", Source::Package("lmdb-utils", "usr/bin/mdb_stat")),
+    program("mdb_copy", Source::Package("lmdb-utils", "usr/bin/mdb_copy")),
+    program("mtest", Source::Test(library_tests::LMDB)),
+    program("mtest2", Source::Test(library_tests::LMDB)),
+    program("mtest3", Source::Test(library_tests::LMDB)),
+    program("mtest4", Source::Test(library_tests::LMDB)),
+    program("mtest5", Source::Test(library_tests::LMDB)),
+    program("gdbmtool", Source::Package("gdbmtool", "usr/bin/gdbmtool")),
+    program("gdbm_load", Source::Package("gdbmtool", "usr/bin/gdbm_load")),
+    program("gdbm_dump", Source::Package("gdbmtool", "usr/bin/gdbm_dump")),
+    program("db5.3_load", Source::Package("db5.3-util", "usr/bin/db5.3_load")),
+    program("db5.3_dump", Source::Package("db5.3-util", "usr/bin/db5.3_dump")),
+    program("db5.3_stat", Source::Package("db5.3-util", "usr/bin/db5.3_stat")),
+    program("db5.3_verify", Source::Package("db5.3-util", "usr/bin/db5.3_verify")),
+    program("db5.3_recover", Source::Package("db5.3-util", "usr/bin/db5.3_recover")),
+    program("db5.3_archive", Source::Package("db5.3-util", "usr/bin/db5.3_archive")),
+    program("db5.3_checkpoint", Source::Package("db5.3-util", "usr/bin/db5.3_checkpoint")),
+    program("db5.3_printlog", Source::Package("db5.3-util", "usr/bin/db5.3_printlog")),
     program("sqlite3", Source::Machine("sqlite3")),
     program("grep", Source::Machine("grep")),
     program("sort", Source::Machine("sort")),
@@ -127,6 +150,7 @@ impl ForeignFolder {
             Source::Package(package, path) => self.packages.file(package, path)?,
             Source::Machine(name) => find_on_machine(name)?,
             Source::Crate(crate_name) => self.build(crate_name, name)?,
+            Source::Test(tests) => tests.build(&self.root, &self.packages, name)?,
             Source::Guest => self.guest.join(format!("user-{name}")),
         };
         let here = bin.join(name);

@@ -117,12 +117,14 @@ impl FileObject for File {
         length: ByteCount,
         mode: AllocateMode,
     ) -> Result<(), Errno> {
-        assert_eq!((length, mode), (ByteCount::of_len(PAGE_BYTES), AllocateMode::KeepSize));
+        assert_eq!((length.0 % PAGE_BYTES as u64, mode), (0, AllocateMode::KeepSize));
         let mut disk = self.disk();
-        let (inode, page) = (self.identity.inode as usize, offset.0 as usize / PAGE_BYTES);
-        if disk.files[inode][page].is_none() {
-            disk.free = disk.free.checked_sub(1).ok_or(Errno::ENOSPC)?;
-            disk.files[inode][page] = Some(Box::new([0; PAGE_BYTES]));
+        let (inode, first) = (self.identity.inode as usize, offset.0 as usize / PAGE_BYTES);
+        let pages = first..first + length.to_usize() / PAGE_BYTES;
+        let missing = disk.files[inode][pages.clone()].iter().filter(|page| page.is_none()).count();
+        disk.free = disk.free.checked_sub(missing).ok_or(Errno::ENOSPC)?;
+        for page in disk.files[inode][pages].iter_mut().filter(|page| page.is_none()) {
+            *page = Some(Box::new([0; PAGE_BYTES]));
         }
         Ok(())
     }

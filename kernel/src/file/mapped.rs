@@ -46,7 +46,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::ops::{Bound, RangeInclusive};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use foundation::{ByteCount, Errno, FileOffset, PageCount};
+use foundation::{ByteCount, Errno, FileOffset};
 use fsproto::{AllocateMode, FileId};
 
 /// All pages of a file.
@@ -81,7 +81,7 @@ struct MappedFile {
     /// The file's lock: it orders write-back, first stores and changes. The file's size, where it
     /// is known.
     size: SleepLock<Option<ByteCount>, rank::SharedMapping>,
-    failures: Failures,
+    failures: Arc<Failures>,
     retry: writers::Retry,
     /// What is called when the lease that the server recalls has ended.
     recall: Mutex<Option<leases::Answer>, rank::Recall>,
@@ -100,9 +100,9 @@ fn find_object(object: &Arc<dyn FileObject>) -> Option<Arc<MappedFile>> {
     if any() { find(object.identity()?) } else { None }
 }
 
-/// What a region is backed by that maps a file from `offset` on. `object` is what `opened` has open
-/// for reading, by this path. ENODEV where the file's bytes may change without this kernel's
-/// knowledge (M6).
+/// What a region is backed by that maps a file from `offset` on, and the failures of write-back.
+/// `object` is what `opened` has open for reading, by this path. ENODEV where the file's bytes may
+/// change without this kernel's knowledge (M6).
 pub fn map(
     space: &Arc<Space>,
     object: &Arc<dyn FileObject>,
@@ -110,7 +110,7 @@ pub fn map(
     opened: Arc<dyn Opened>,
     offset: FileOffset,
     length: ByteCount,
-) -> Result<Backing, Errno> {
+) -> Result<(Backing, Arc<Failures>), Errno> {
     if offset.checked_add(length).is_none_or(|end| end > MAX_OFFSET) {
         return Err(Errno::EOVERFLOW);
     }
@@ -142,7 +142,7 @@ pub fn map(
                     reader: object.clone(),
                     writer: Once::new(),
                     size: SleepLock::new(None),
-                    failures: Failures::default(),
+                    failures: Arc::default(),
                     retry: writers::Retry::default(),
                     recall: Mutex::new(None),
                 }
@@ -154,8 +154,13 @@ pub fn map(
     }
     // Under the lock: nobody finds the file unused from here on.
     let mapping = FileMapping::new(&mapped.pages, opened);
+    let failures = mapped.failures.clone();
     COUNT.store(files.len(), Ordering::Relaxed);
-    Ok(Backing::File { mapping, first: (offset - FileOffset::ZERO).whole_pages().0 })
+    drop(files);
+    // Changes that began before found no mapping. Those from here on do.
+    object.await_changes()?;
+    let first = (offset - FileOffset::ZERO).whole_pages().0;
+    Ok((Backing::File { mapping, first }, failures))
 }
 
 /// Writes the dirty pages of a range to the file. Called before every read of it.
@@ -266,6 +271,24 @@ impl MappedFile {
         self.writer.get().ok_or(Errno::EIO)
     }
 
+    /// Has the server reserve space for a page, and perhaps for others that are likely to be stored
+    /// to next. The caller holds the file's lock.
+    fn reserve(&self, page: Page) -> Result<(), Errno> {
+        let writer = self.writer()?;
+        let ask = |pages: PageRange| {
+            let length = pages.pages().bytes();
+            writer.allocate(start_of(pages.start), length, AllocateMode::KeepSize)?;
+            self.pages.note_reserved(pages);
+            Ok(())
+        };
+        let (wanted, single) = (self.pages.to_reserve(page), PageRange::single(page));
+        match ask(wanted) {
+            // There is no space for all of them.
+            Err(Errno::ENOSPC) if wanted != single => ask(single),
+            result => result,
+        }
+    }
+
     /// The file's size. `known` is what the file's lock protects.
     fn size(&self, known: &mut Option<ByteCount>) -> Result<ByteCount, Errno> {
         match *known {
@@ -285,8 +308,7 @@ impl Keeper for MappedFile {
             return Ok(());
         }
         if !mutants::reserve_nothing() {
-            let length = PageCount(1).bytes();
-            self.writer()?.allocate(start_of(page), length, AllocateMode::KeepSize)?;
+            self.reserve(page)?;
         }
         self.pages.make_own(page, Reservation::Reserved, claim)
     }

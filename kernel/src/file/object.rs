@@ -126,6 +126,11 @@ pub trait FileObject: Any + Send + Sync {
         None
     }
 
+    /// Waits until no request that changes the file is under way that began before.
+    fn await_changes(&self) -> Result<(), Errno> {
+        Ok(())
+    }
+
     /// Asks for a lease: from the reply on, the server recalls it before the file changes by others
     /// (`mapped::recall`).
     fn lease(&self) -> Result<(), Errno> {

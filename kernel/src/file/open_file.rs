@@ -2,7 +2,8 @@
 
 use super::{
     FileObject, FileSystem, FileType, Io, IoCaller, MAX_OFFSET, Stat, UserBuffers, WritePosition,
-    mapped, mutants,
+    mapped::{self, Failures},
+    mutants,
 };
 use crate::mem::account::{Account, Charge, Kind};
 use crate::mem::file_pages::Opened;
@@ -46,6 +47,8 @@ pub struct OpenFile {
     drop_hook: Once<fn(&Self)>,
     /// The failure of write-back that was reported last (`mapped`).
     failure_seen: AtomicU64,
+    /// Those of the file, once it was mapped by this open file.
+    failures: Once<Arc<Failures>>,
     _charge: Charge,
 }
 
@@ -67,6 +70,7 @@ impl OpenFile {
             status: AtomicU32::new(status.bits()),
             drop_hook: Once::new(),
             failure_seen: AtomicU64::new(mapped::latest_failure()),
+            failures: Once::new(),
             _charge: charge,
         }))
     }
@@ -232,7 +236,10 @@ impl OpenFile {
         length: ByteCount,
     ) -> Result<Backing, Errno> {
         let opened = self.clone() as Arc<dyn Opened>;
-        mapped::map(space, &self.object, &self.path, opened, offset, length)
+        let (backing, failures) =
+            mapped::map(space, &self.object, &self.path, opened, offset, length)?;
+        self.failures.call_once(|| failures);
+        Ok(backing)
     }
 
     /// Writes what was stored to the file's mappings, as for fsync(2), and reports also failures
@@ -244,7 +251,8 @@ impl OpenFile {
 
     /// The failure to write what was stored to the file's mappings, once.
     pub fn report_failure(&self) -> Result<(), Errno> {
-        mapped::report(&self.object, self)
+        let own = self.failures.get().map_or(Ok(()), |failures| failures.report(self));
+        own.and(mapped::report(&self.object, self))
     }
 
     /// Has `hook` called when this open file is dropped. The first call stays.

@@ -27,7 +27,7 @@ use fsproto::{FileId, Handle};
 
 use super::mutants;
 use crate::mem::{Copies, KeptFile, Snapshot, UserSlice, fallible, kept_file};
-use crate::sync::{Mutex, rank};
+use crate::sync::{Interrupt, Interrupted, Mutex, WaitQueue, rank};
 
 /// Sequential reads after which the next one is read ahead.
 const FIRST_READS: u32 = 2;
@@ -40,6 +40,8 @@ pub struct ReadAhead {
     /// The mount's number.
     mount: u64,
     state: Mutex<State, rank::ReadAhead>,
+    /// Threads that wait for the end of changes.
+    ended: WaitQueue,
 }
 
 #[derive(Default)]
@@ -100,6 +102,8 @@ impl Drop for Change<'_> {
         if let Some(index) = state.changing.iter().position(|&changing| changing == self.file) {
             state.changing.swap_remove(index);
         }
+        drop(state);
+        self.read_ahead.ended.wake_all();
     }
 }
 
@@ -168,6 +172,13 @@ impl ReadAhead {
         self.drop_stale(Some(file));
         self.forget_kept(Some(file));
         Ok(change)
+    }
+
+    /// Waits until no change of a file is in progress.
+    pub fn await_changes(&self, file: FileId) -> Result<(), Interrupted> {
+        self.ended.wait_for_server(Interrupt::Killable, || {
+            (!self.state.lock().is_changing(file)).then_some(())
+        })
     }
 
     fn begin(&self, file: Option<FileId>) -> Result<Change<'_>, Errno> {

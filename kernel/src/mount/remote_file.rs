@@ -11,7 +11,7 @@ use super::handles::HandleCharge;
 use super::server::Mount;
 use super::server_file::ServerFile;
 use super::{kept, mutants, read, write, write_pages};
-use crate::file::mapped::{self, Extent};
+use crate::file::mapped::Extent;
 use crate::file::{
     DirectoryEntry, FileObject, FileType, Identity, Io, MappingSource, SetAttr, Stat, UserBuffers,
     WriteOutcome, WritePosition,
@@ -87,6 +87,10 @@ impl FileObject for RemoteFile {
         (is_certain || mount.features().contains(Features::LEASE)).then_some(source)
     }
 
+    fn await_changes(&self) -> Result<(), Errno> {
+        Ok(self.file.mount.read_ahead().await_changes(self.file.id)?)
+    }
+
     fn lease(&self) -> Result<(), Errno> {
         let ServerFile { mount, handle, .. } = &self.file;
         mount.session().call(&fsproto::Lease { handle: *handle }, &[]).map(drop)
@@ -116,11 +120,12 @@ impl FileObject for RemoteFile {
             atime: Time(change.atime.0),
             mtime: Time(change.mtime.0),
         };
-        let send = || self.file.mount.change(self.file.id, &request, &[]).map(drop);
+        let ServerFile { mount, id, .. } = &self.file;
         if change.mask.contains(AttrMask::SIZE) && self.kind == FileKind::Regular {
-            mapped::change(self.file.identity(), Extent::Resize(change.size), send)
+            let send = || mount.send_change(*id, &request, &[]).map(drop);
+            self.file.change(Extent::Resize(change.size), send)
         } else {
-            send()
+            mount.change(*id, &request, &[]).map(drop)
         }
     }
 
@@ -135,16 +140,16 @@ impl FileObject for RemoteFile {
         mode: AllocateMode,
     ) -> Result<(), Errno> {
         let request = fsproto::Allocate { handle: self.file.handle, offset, length, mode };
-        let send = || self.file.mount.change(self.file.id, &request, &[]).map(drop);
+        let ServerFile { mount, id, .. } = &self.file;
         let extent = match mode {
             AllocateMode::Extend => {
                 Extent::Extend(offset.saturating_add(length) - FileOffset::ZERO)
             }
             AllocateMode::PunchHole => Extent::Bytes(offset, length),
             // No byte changes.
-            AllocateMode::KeepSize => return send(),
+            AllocateMode::KeepSize => return mount.change(*id, &request, &[]).map(drop),
         };
-        mapped::change(self.file.identity(), extent, send)
+        self.file.change(extent, || mount.send_change(*id, &request, &[]).map(drop))
     }
 
     fn read_dir(

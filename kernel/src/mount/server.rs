@@ -165,6 +165,17 @@ impl Mount {
         request: &O,
         payload: &[&[u8]],
     ) -> Result<(O::Reply, Payload), Errno> {
+        let _change = self.read_ahead.begin_change(file)?;
+        self.send_change(file, request, payload)
+    }
+
+    /// The same for a change that was announced.
+    pub(super) fn send_change<O: Operation>(
+        &self,
+        file: FileId,
+        request: &O,
+        payload: &[&[u8]],
+    ) -> Result<(O::Reply, Payload), Errno> {
         self.change_by(file, |touches| self.session.call_touching(touches, request, payload))
     }
 
@@ -175,6 +186,7 @@ impl Mount {
         request: &O,
         pages: &[Frame],
     ) -> Result<(O::Reply, Payload), Errno> {
+        let _change = self.read_ahead.begin_change(file)?;
         self.change_by(file, |touches| self.session.call_with_pages(touches, request, pages))
     }
 
@@ -183,7 +195,6 @@ impl Mount {
         file: FileId,
         send: impl Fn(Touches) -> Result<T, Errno>,
     ) -> Result<T, Errno> {
-        let _change = self.read_ahead.begin_change(file)?;
         let touches = Touches::File(file);
         match send(touches) {
             Err(Errno::ENOSPC) if !mutants::ahead_keeps_room() && self.read_ahead.drop_all() => {

@@ -11,6 +11,7 @@ use super::message::Payload;
 use super::read_ahead::ReadPattern;
 use super::{Mount, mutants};
 use crate::file::Identity;
+use crate::file::mapped::{self, Extent};
 
 /// An open handle, closed on the server when this is dropped.
 pub struct ServerFile {
@@ -37,6 +38,17 @@ impl ServerFile {
     /// The same for every object that is open on the file.
     pub(super) fn identity(&self) -> Identity {
         Identity { device: self.mount.id(), inode: self.id.0 }
+    }
+
+    /// Has a request sent that changes bytes or length of the file, in step with its mappings. The
+    /// change is announced first: who maps the file from then on waits for it.
+    pub(super) fn change<T>(
+        &self,
+        extent: Extent,
+        send: impl FnOnce() -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        let _change = self.mount.read_ahead().begin_change(self.id)?;
+        mapped::change(self.identity(), extent, send)
     }
 
     /// Sends a request that reads the file, which updates its access time at most.

@@ -20,7 +20,7 @@ use fsproto::{Features, Handle, MAX_PAYLOAD, MAX_PIECES, Piece, WriteFlags};
 use super::mutants;
 use super::server_file::ServerFile;
 use super::write_body::{AfterWrite, SourcePiece, WriteBody};
-use crate::file::mapped::{self, Extent};
+use crate::file::mapped::Extent;
 use crate::file::{Io, UserBuffers, WriteOutcome, WritePosition};
 use crate::mem::{self, Pager, Snapshot, SnapshotSource, UserSlice, WritePiece, fallible};
 
@@ -210,8 +210,8 @@ fn send(
         WritePosition::End => Extent::Append(bytes),
     };
     // All that is sent has been gathered: no program's memory is touched from here on.
-    let send = || file.mount.change(file.id, &request, &[&body.data, &body.pieces]);
-    let (reply, _) = mapped::change(file.identity(), extent, send)?;
+    let send = || file.mount.send_change(file.id, &request, &[&body.data, &body.pieces]);
+    let (reply, _) = file.change(extent, send)?;
     let (length, start) = (reply.length, reply.offset);
     // Created before the checks: from here on, dropping it closes the handle.
     let snapshot = (reply.snapshot != Handle::NONE).then(|| {

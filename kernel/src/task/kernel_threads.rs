@@ -35,10 +35,10 @@ pub fn make_first() -> Result<(), Errno> {
 /// Makes one more writer.
 fn make_writer() -> Result<(), Errno> {
     static WRITERS: AtomicU32 = AtomicU32::new(0);
-    let number = WRITERS.load(Ordering::Relaxed);
-    make(FIRST_WRITER - number)?;
-    WRITERS.store(number + 1, Ordering::Relaxed);
-    Ok(())
+    let number = WRITERS.fetch_add(1, Ordering::Relaxed);
+    make(FIRST_WRITER - number).inspect_err(|_| {
+        WRITERS.fetch_sub(1, Ordering::Relaxed);
+    })
 }
 
 fn make(number: u32) -> Result<(), Errno> {
@@ -78,6 +78,6 @@ pub fn run() -> ! {
     loop {
         let next_ns = mapped::write_what_is_due();
         let timeout = (next_ns != NEVER).then(|| Timeout::at(next_ns));
-        mapped::await_work(|| timeout.as_ref().is_some_and(Timeout::is_over));
+        mapped::await_work(next_ns, || timeout.as_ref().is_some_and(Timeout::is_over));
     }
 }

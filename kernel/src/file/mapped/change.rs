@@ -55,12 +55,10 @@ impl MappedFile {
     ) -> Result<T, Errno> {
         let mut size = self.size.lock()?;
         let Some(affected) = self.affected(extent, &mut size)? else { return request() };
-        let begun = self.pages.begin_change(affected.pages);
+        self.pages.begin_change(affected.pages)?;
         let all = &mut usize::MAX.clone();
-        let result = begun
-            .map_err(Errno::from)
-            .and_then(|()| self.write_back(&mut size, affected.kept, Taken::All, all))
-            .and_then(|()| request());
+        let written = self.write_back(&mut size, affected.kept, Taken::All, all);
+        let result = written.and_then(|()| request());
         let leaving = if result.is_ok() { Leaving::All } else { Leaving::Clean };
         self.pages.end_change(affected.pages, leaving);
         *size = affected.size.filter(|_| result.is_ok());

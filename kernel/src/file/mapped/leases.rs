@@ -52,11 +52,10 @@ impl MappedFile {
     pub(super) fn end_recalled_lease(&self) {
         let Some(answer) = self.recall.lock().take() else { return };
         if let Ok(mut size) = self.size.lock() {
-            let begun = self.pages.begin_change(EVERYTHING);
+            // Nobody interrupts a writer.
+            let _ = self.pages.begin_change(EVERYTHING);
             let all = &mut usize::MAX.clone();
-            let written = begun
-                .map_err(Errno::from)
-                .and_then(|()| self.write_back(&mut size, EVERYTHING, Taken::All, all));
+            let written = self.write_back(&mut size, EVERYTHING, Taken::All, all);
             let leaving = if written.is_ok() { Leaving::All } else { Leaving::Clean };
             self.pages.set_leased(false);
             *size = None;

@@ -32,6 +32,9 @@ pub fn register_spawn(spawn: Spawn) {
     SPAWN.call_once(|| spawn);
 }
 
+/// References to a file that only its writer has found: the table's, and the writer's.
+const HELD_BY_WRITER: usize = 2;
+
 const SECOND_NS: u64 = 1_000_000_000;
 /// The longest time between two attempts to write what a server refused.
 const MAX_DELAY_S: u64 = 30;
@@ -82,8 +85,10 @@ pub(super) fn ensure(device: u64) -> Result<(), Errno> {
     }
     let Some(spawn) = SPAWN.get() else { return Ok(()) };
     while COUNT.load(Ordering::Relaxed) < servers.min(MAX_WRITERS) {
-        spawn()?;
         COUNT.fetch_add(1, Ordering::Relaxed);
+        spawn().inspect_err(|_| {
+            COUNT.fetch_sub(1, Ordering::Relaxed);
+        })?;
     }
     Ok(())
 }
@@ -95,16 +100,21 @@ pub fn write_what_is_due() -> u64 {
         file.write_and_leave();
         file.server.is_served.store(false, Ordering::Release);
     }
-    let files = FILES.lock();
-    // A writer looks at the files of its server itself when it has finished.
-    let is_free = |file: &&Arc<MappedFile>| !file.server.is_served.load(Ordering::Acquire);
-    let retries = files.values().filter(is_free).map(|file| file.retry.at_ns());
-    retries.min().unwrap_or(NEVER)
+    next_retry_ns()
 }
 
-/// Waits until there is something to do, or `is_time` says that it is time.
-pub fn await_work(is_time: impl Fn() -> bool) {
-    let ready = || (is_time() || is_any_due()).then_some(());
+/// When something will be tried again on a server that no writer serves: a writer looks at the
+/// files of its server itself when it has finished.
+fn next_retry_ns() -> u64 {
+    let files = FILES.lock();
+    let is_free = |file: &&Arc<MappedFile>| !file.server.is_served.load(Ordering::Acquire);
+    files.values().filter(is_free).map(|file| file.retry.at_ns()).min().unwrap_or(NEVER)
+}
+
+/// Waits until there is something to do, or to be done earlier than at `next_ns`, or `is_time` says
+/// that it is time.
+pub fn await_work(next_ns: u64, is_time: impl Fn() -> bool) {
+    let ready = || (is_time() || is_any_due() || next_retry_ns() < next_ns).then_some(());
     // Nobody can interrupt it.
     let _ = WRITERS.wait(Interrupt::Killable, ready);
 }
@@ -129,7 +139,7 @@ fn next_due() -> Option<Arc<MappedFile>> {
 impl MappedFile {
     /// Writes the file's dirty pages, and drops it if nobody maps it. Pages that could not be
     /// written stay for the next attempt, unless the server is gone.
-    fn write_and_leave(&self) {
+    fn write_and_leave(self: &Arc<Self>) {
         self.pages.take_leaves();
         self.end_recalled_lease();
         let mut is_written = false;
@@ -157,15 +167,23 @@ impl MappedFile {
     fn give_up(&self) {
         let lost = self.pages.drop_pages(Leaving::All);
         if lost > 0 && !mutants::lose_silently() {
+            self.failures.note(Errno::EIO);
             let path = self.path.escape_ascii();
             log::warn!("{path}: its file server is gone; {lost} pages that were stored are lost");
         }
     }
 
-    /// Leaves the table if nobody maps the file and nothing is to be written.
-    fn leave(&self) {
+    /// Leaves the table if nobody maps the file and nothing is to be written. Others may have found
+    /// it there, to change the file, and must meet all who map it: it stays until later then.
+    fn leave(self: &Arc<Self>) {
         let mut files = FILES.lock();
-        let is_unused = !self.pages.is_mapped() && self.pages.dirty_pages() == 0;
+        let is_unmapped = !self.pages.is_mapped()
+            && self.pages.dirty_pages() == 0
+            && self.recall.lock().is_none();
+        let is_unused = is_unmapped && Arc::strong_count(self) == HELD_BY_WRITER;
+        if is_unmapped && !is_unused {
+            self.retry.begin();
+        }
         let gone = if is_unused { files.remove(&self.identity) } else { None };
         super::COUNT.store(files.len(), Ordering::Relaxed);
         drop(files);

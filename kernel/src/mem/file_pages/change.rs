@@ -1,6 +1,7 @@
 //! Changes of the file by other means than stores to its memory.
 #![forbid(unsafe_code)]
 
+use super::own::Reserved;
 use super::{
     COPYING, DIRTY, FilePages, OWN, Pages, REFUSED, STEP_PAGES, Treatment, WRITING, mutants,
 };
@@ -20,8 +21,15 @@ pub enum Leaving {
 impl FilePages {
     /// A change of the file that concerns these pages begins. They are mapped nowhere until it
     /// ends, and no fetch brings what the file held before. The caller holds the file's lock, and
-    /// calls [`end_change`](Self::end_change) in any case. May wait for other threads.
+    /// calls [`end_change`](Self::end_change), unless this fails. May wait for other threads.
     pub fn begin_change(&self, range: PageRange) -> Result<(), Interrupted> {
+        self.take_out(range).inspect_err(|_| {
+            // Some pages may be mapped: none leaves memory.
+            self.end_change(PageRange { end: range.start, ..range }, Leaving::Clean);
+        })
+    }
+
+    fn take_out(&self, range: PageRange) -> Result<(), Interrupted> {
         {
             let mut pages = self.inner.lock();
             pages.changing = Some(range);
@@ -67,8 +75,6 @@ impl FilePages {
         let before = self.dirty_pages();
         if self.begin_change(all).is_ok() {
             self.end_change(all, leaving);
-        } else {
-            self.end_change(PageRange { end: all.start, ..all }, leaving);
         }
         before - self.dirty_pages()
     }
@@ -89,6 +95,7 @@ struct Dropped {
 impl Pages {
     /// A change begins or ends: what was known of the end of the file is no longer certain.
     fn note_change(&mut self) {
+        self.reserved = Reserved::default();
         self.changes += 1;
         self.end = Page(u64::MAX);
     }

@@ -78,9 +78,14 @@ impl MappedFiles {
     /// Enters the space with a file that it is about to map.
     pub fn add(&mut self, file: &Arc<FilePages>) -> Result<(), OutOfMemory> {
         let address = Arc::as_ptr(file);
-        let Err(at) = self.files.binary_search_by_key(&address, Weak::as_ptr) else {
+        if self.files.binary_search_by_key(&address, Weak::as_ptr).is_ok() {
             return Ok(());
-        };
+        }
+        if self.files.len() == self.files.capacity() {
+            // Those that nobody maps any more.
+            self.files.retain(|file| file.strong_count() > 0);
+        }
+        let at = self.files.partition_point(|file| file.as_ptr() < address);
         fallible::reserve(&mut self.files, 1)?;
         file.inner.lock().mappers.add(self.number, &self.space)?;
         self.files.insert(at, Arc::downgrade(file));

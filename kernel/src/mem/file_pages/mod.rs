@@ -124,6 +124,8 @@ struct Pages {
     is_leased: bool,
     /// Pages are being write-protected for write-back: no page becomes dirty again meanwhile.
     is_protecting: bool,
+    /// Pages for which space was reserved last.
+    reserved: own::Reserved,
     /// Pages that are getting frames of their own.
     copying: usize,
     /// Pages that are dirty or being written.
@@ -183,6 +185,7 @@ impl FilePages {
             end: Page(u64::MAX),
             is_leased: !needs_lease,
             is_protecting: false,
+            reserved: own::Reserved::default(),
             copying: 0,
             dirty: 0,
             refused: 0,

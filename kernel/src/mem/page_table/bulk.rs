@@ -351,7 +351,8 @@ impl PageTable {
         judge: impl FnMut(Page, Entry) -> Verdict,
     ) -> Swept {
         let swept = Swept::default();
-        let mut sweep = Sweep { root: self.root(), range, bounds, locks, swept, judge };
+        let (root, frees_empty) = (self.root(), false);
+        let mut sweep = Sweep { root, range, bounds, locks, swept, judge, frees_empty };
         sweep.table(table_at(self.root()), LEVELS, 0);
         self.tables.remove(sweep.swept.tables);
         sweep.swept
@@ -366,6 +367,8 @@ pub(super) struct Sweep<F> {
     pub locks: Locks,
     pub swept: Swept,
     pub judge: F,
+    /// Whether tables are freed that are found empty, and not only those that become empty.
+    pub frees_empty: bool,
 }
 
 impl<F: FnMut(Page, Entry) -> Verdict> Sweep<F> {
@@ -380,14 +383,16 @@ impl<F: FnMut(Page, Entry) -> Verdict> Sweep<F> {
             if self.stops_at(page) {
                 return;
             }
-            let before = self.swept.entries;
+            let before = (self.swept.entries, self.swept.scanned);
             let child = table_at(PhysAddr(cell.load(Ordering::Relaxed) & ADDRESS_BITS));
             if level == 2 {
                 self.lowest_table(child, Some(cell), page);
             } else {
                 self.table(child, level - 1, page);
             }
-            if self.swept.entries == before {
+            let is_unchanged = self.swept.entries == before.0;
+            let is_empty = self.frees_empty && self.swept.scanned == before.1;
+            if is_unchanged && !is_empty {
                 continue;
             }
             let entry = cell.load(Ordering::Relaxed);

@@ -207,7 +207,8 @@ impl FrameTree {
         let mut swept = Swept::default();
         if let Some(root) = &self.root {
             let (root, range) = (root.addr(), range.intersect(self.all()));
-            let mut sweep = Sweep { root, range, bounds, locks: Locks::Free, swept, judge };
+            let (locks, frees_empty) = (Locks::Free, true);
+            let mut sweep = Sweep { root, range, bounds, locks, swept, judge, frees_empty };
             sweep.table(table_at(root), self.levels, 0);
             swept = sweep.swept;
         }

@@ -5,7 +5,7 @@ use super::{Space, SpaceState, access::base_flags, associate::release_frames, st
 use crate::mem::file_pages::{FilePages, Mapper, Treatment};
 use crate::mem::page_table::Flush;
 use crate::mem::{Backing, FileMapping, Page, PageRange};
-use crate::sync::{Interrupt, Interrupted, relax};
+use crate::sync::Interrupted;
 
 impl Space {
     /// The first part of a range that maps a file shared, and how: the file's pages, and where the
@@ -39,29 +39,24 @@ impl Space {
 }
 
 impl Mapper for Space {
-    /// In steps between which others run. A space that turns out to have no region of the file
-    /// leaves its list.
+    /// In steps between which others run. No region moves meanwhile, so none is left out. A space
+    /// that turns out to have no region of the file leaves its list.
     fn treat_file_pages(
         &self,
         file: &FilePages,
         pages: PageRange,
         how: Treatment,
     ) -> Result<(), Interrupted> {
-        let (mut rest, mut is_mapped) = (EVERYTHING, false);
-        loop {
-            self.with(|state| {
-                let part = state.take_part(&mut rest);
-                is_mapped |= state.treat_file_pages(part, file, pages, how);
-                let is_whole = rest.is_empty() && part == EVERYTHING;
-                if is_whole && !is_mapped && !state.is_changing {
-                    state.files.remove(file);
-                }
-            });
-            if rest.is_empty() {
-                return Ok(());
+        let mut is_mapped = false;
+        let treated = self.in_parts(EVERYTHING, |state, part| {
+            is_mapped |= state.treat_file_pages(part, file, pages, how);
+            if !is_mapped && part == EVERYTHING {
+                state.files.remove(file);
             }
-            relax(Interrupt::Killable)?;
-        }
+            Ok(())
+        });
+        // A kill is all that can end it.
+        treated.map_err(|_| Interrupted)
     }
 }
 

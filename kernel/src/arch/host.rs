@@ -1,8 +1,9 @@
 //! Replacements for the machine on the host, where tests and the simulation run.
 
-/// Time, from the host's clock.
+/// Time, from the host's clock, or as a test sets it.
 pub mod clock {
     use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
     use crate::arch::{Alarm, NEVER};
@@ -12,9 +13,20 @@ pub mod clock {
 
     static START: OnceLock<Instant> = OnceLock::new();
 
+    /// The time that a test has set; [`NEVER`] while it is the host's.
+    static SET_NS: AtomicU64 = AtomicU64::new(NEVER);
+
     /// Nanoseconds since the start.
     pub fn now_ns() -> u64 {
-        START.get_or_init(Instant::now).elapsed().as_nanos() as u64
+        match SET_NS.load(Ordering::Relaxed) {
+            NEVER => START.get_or_init(Instant::now).elapsed().as_nanos() as u64,
+            set => set,
+        }
+    }
+
+    /// Sets the time. From now on it stands still until it is set again.
+    pub fn set_now_ns(now_ns: u64) {
+        SET_NS.store(now_ns, Ordering::Relaxed);
     }
 
     /// Nanoseconds since 1970-01-01 UTC.

@@ -77,6 +77,7 @@ impl Actor {
         }
         self.step = world::begin_step(self.index);
         self.failures = failures();
+        world::note_failures(self.index, self.failures[0]);
         trace!("actor {}: {op:?}", self.index);
     }
 
@@ -102,7 +103,7 @@ impl Actor {
             Op::Release { memory } => self.release(memory),
             Op::StoreShared { memory, stride, value } => self.store_shared(memory, stride, value),
             Op::LoadShared { memory, stride } => self.load_shared(memory, stride),
-            op => self.carry_out_on_files(op),
+            op => self.carry_out_on_mappings(op),
         }
     }
 
@@ -358,6 +359,7 @@ impl Actor {
             self.load_shared(memory, 1);
             self.release(memory);
         }
+        self.unmap_files();
         self.memories.clear();
     }
 }

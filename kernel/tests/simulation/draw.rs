@@ -5,6 +5,7 @@ use fastrand::Rng;
 use fsproto::Features;
 
 use crate::holding::SHARED_PAGES;
+use crate::mapping::SLOTS;
 use crate::script::{
     At, Failing, NAMES, Op, PAGE, Piece, Script, Seat, Setup, WINDOW, WINDOW_PAGES,
 };
@@ -66,6 +67,52 @@ const PROGRAM: &[Kind] = &[
     (2, |rng| Op::Remove { name: name(rng) }),
     (2, |rng| Op::Rename { old: name(rng), new: name(rng) }),
     (1, |_| Op::List),
+    (8, |rng| Op::MapFile {
+        slot: rng.usize(0..SLOTS),
+        name: name(rng),
+        page: [0, 0, 1, 5][rng.usize(0..4)],
+        pages: rng.usize(2..=16),
+        writable: rng.u8(0..4) > 0,
+    }),
+    (2, |rng| Op::UnmapFile { memory: memory(rng), slot: rng.usize(0..SLOTS) }),
+    (14, |rng| Op::LoadFile {
+        memory: memory(rng),
+        slot: rng.usize(0..SLOTS),
+        at: part(rng),
+        stride: rng.usize(1..PAGE),
+    }),
+    (16, |rng| Op::StoreFile {
+        memory: memory(rng),
+        slot: rng.usize(0..SLOTS),
+        at: part(rng),
+        stride: rng.usize(64..2 * PAGE),
+        value: rng.u8(..),
+    }),
+    (7, |rng| Op::SyncMapping { memory: memory(rng), slot: rng.usize(0..SLOTS) }),
+    (4, |rng| {
+        from_mapping(rng, |memory, slot, at, file, offset| Op::ReadToMapping {
+            memory,
+            slot,
+            at,
+            file,
+            offset,
+        })
+    }),
+    (4, |rng| {
+        from_mapping(rng, |memory, slot, at, file, offset| Op::WriteFromMapping {
+            memory,
+            slot,
+            at,
+            file,
+            offset,
+        })
+    }),
+    (2, |rng| Op::Allocate {
+        file: file(rng),
+        offset: offset(rng),
+        length: offset(rng) + 1,
+        extends: rng.bool(),
+    }),
 ];
 
 /// Events that happen to programs.
@@ -90,6 +137,7 @@ const WORLD: &[Kind] = &[
             full: rng.bool(),
         }
     }),
+    (2, |rng| Op::Later { seconds: [1, 2, 40][rng.usize(0..3)] }),
 ];
 
 /// The script of a seed.
@@ -173,7 +221,7 @@ fn policies(seed: u64) -> (u64, u64, u64) {
 }
 
 fn setup(rng: &mut Rng) -> Setup {
-    let clients = [1, 1, 2, 2, 3][rng.usize(0..5)];
+    let clients = [1, 1, 1, 2, 3][rng.usize(0..5)];
     let mut seats: Vec<Seat> =
         (0..clients).map(|client| Seat { client, process: client }).collect();
     for process in clients..rng.usize(clients..clients + 3) {
@@ -289,6 +337,19 @@ fn moving(rng: &mut Rng, make: impl FnOnce(usize, usize, At, Vec<Piece>) -> Op) 
     let (memory, file, pieces) = (memory(rng), file(rng), pieces(rng));
     let at = if rng.u8(0..4) == 0 { At::Offset(pieces[0].0 as u64) } else { at(rng) };
     make(memory, file, at, pieces)
+}
+
+/// A part of a mapping, mostly near its beginning.
+fn part(rng: &mut Rng) -> Piece {
+    let most = [(2, 1), (2, 12), (8, 1), (8, 12)][rng.usize(0..4)];
+    let (start, length) = (rng.usize(0..most.0 * PAGE), rng.usize(1..most.1 * PAGE));
+    Piece(aligned(rng, start), length)
+}
+
+/// Moves bytes between a file and one that is mapped.
+fn from_mapping(rng: &mut Rng, make: impl FnOnce(usize, usize, Piece, usize, u64) -> Op) -> Op {
+    let (memory, slot, at) = (memory(rng), rng.usize(0..SLOTS), part(rng));
+    make(memory, slot, at, file(rng), offset(rng))
 }
 
 fn pages(rng: &mut Rng, make: impl FnOnce(usize, usize, usize) -> Op) -> Op {

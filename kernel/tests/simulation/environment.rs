@@ -5,7 +5,7 @@ use foundation::Errno;
 use kernel::mem::host;
 
 use crate::script::Op;
-use crate::{shortage, swap_file, wire, world};
+use crate::{shortage, swap_file, wire, world, writer};
 
 /// Carries out one event.
 pub fn carry_out(op: Op) {
@@ -15,6 +15,7 @@ pub fn carry_out(op: Op) {
         Op::FillSwap { is_full } => swap_file::set_full(is_full),
         Op::FailSwap { times } => swap_file::fail_reads(times),
         Op::LoseSwap => swap_file::lose(),
+        Op::Later { seconds } => writer::later(seconds),
         Op::Shortage { frames } => shortage::begin(frames),
         Op::Plenty => shortage::end(),
         Op::Kill { process } => world::kill(process),

@@ -32,6 +32,11 @@ impl FaultPlan {
         self.next = Some((which, after, times, error));
     }
 
+    /// Nothing fails any more.
+    pub fn end(&mut self) {
+        self.next = None;
+    }
+
     /// The error with which this request fails, if it does.
     pub fn take_fault(&mut self, op: Op) -> Option<Errno> {
         let error = self.take_next(|which| match which {

@@ -64,7 +64,12 @@ impl Actor {
                     file.object().allocate(offset, length, AllocateMode::PunchHole)
                 })
             }
-            Op::Sync { file } => self.on_file(file, |file| file.object().sync()),
+            Op::Allocate { file, offset, length, extends } => {
+                let (offset, length) = (FileOffset(offset), ByteCount(length));
+                let mode = if extends { AllocateMode::Extend } else { AllocateMode::KeepSize };
+                self.on_file(file, |file| file.object().allocate(offset, length, mode))
+            }
+            Op::Sync { file } => self.synchronise_file(file),
             Op::Remove { name } => self
                 .on_tree(|tree| tree.remove(NAMES[name].as_bytes(), OpenFlags::empty()).map(drop)),
             Op::Rename { old, new } => {
@@ -269,6 +274,18 @@ impl Actor {
         }
     }
 
+    /// fsync: afterwards the server has all that was stored before.
+    fn synchronise_file(&mut self, file: usize) {
+        let Some(file) = self.file(file) else { return };
+        let id = file.file.object().identity().expect("a regular file").inode;
+        let written = file.file.write_mapped();
+        let all = 0..usize::MAX;
+        if let Some(number) = wire::model(|model| model.file_by_id(id)) {
+            self.check_synchronised(written, number, all, file.line);
+        }
+        self.check(file.file.object().sync(), Some(file.line));
+    }
+
     fn seek(&mut self, file: usize, to: u64) {
         let Some(file) = self.file(file) else { return };
         let sought = file.file.with_position(|position| {
@@ -330,7 +347,7 @@ impl Actor {
         );
     }
 
-    fn check<T>(&self, result: Result<T, Errno>, line: Option<Line>) {
+    pub fn check<T>(&self, result: Result<T, Errno>, line: Option<Line>) {
         if let Err(error) = result
             && error != Errno::ENOSPC
         {

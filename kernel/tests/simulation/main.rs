@@ -3,16 +3,18 @@
 //!
 //! Several machines, each with its own memory, frame cache and connection, are clients of one
 //! wrapper. Programs on them read, write, load, store, fork, map, unmap, protect and move memory,
-//! and change, remove and rename files; threads share memory and file positions. Messages stay on
-//! the wires until the order delivers them. Meanwhile frames are reclaimed or unavailable, private
-//! and shared pages are swapped out and swap may fail, processes are killed in the middle of an
-//! operation, connections are lost, and the base server has no space or fails. In some runs the
-//! servers are not trusted, and each page may be requested once only.
+//! and change, remove and rename files; threads share memory and file positions. Where a machine
+//! may, programs map files shared, and load and store there. Messages stay on the wires until the
+//! order delivers them. Meanwhile frames are reclaimed or unavailable, private and shared pages are
+//! swapped out and swap may fail, processes are killed in the middle of an operation, connections
+//! are lost, and the base server has no space or fails. In some runs the servers are not trusted,
+//! and each page may be requested once only.
 //!
 //! The oracle is plain arrays of bytes with eager semantics: of the files ([`model`]) and of each
-//! program's memory ([`memory`]). An error needs an excuse; wrong bytes have none. After each run,
-//! all resources must be free again. Debug assertions are on, so that the kernel's own assertions
-//! and its lock order are checked in every run.
+//! program's memory ([`memory`]); stores to mapped files count at once ([`stores`]). An error needs
+//! an excuse; wrong bytes have none. After each run, all resources must be free again. Debug
+//! assertions are on, so that the kernel's own assertions and its lock order are checked in every
+//! run.
 //!
 //! A [`script`] says what each actor does, an [`order`] which event is next; both are generated
 //! from a seed ([`draw`]) or replayed. A failing run is reduced ([`shrink`]) and can be saved as
@@ -30,6 +32,8 @@ mod files;
 mod holding;
 mod holes;
 mod interference;
+mod mapped_files;
+mod mapping;
 mod memory;
 mod model;
 mod mutants;
@@ -42,18 +46,20 @@ mod script;
 mod servers;
 mod shortage;
 mod shrink;
+mod stores;
 mod swap_file;
 mod trace;
 mod versions;
 mod wire;
 mod world;
+mod writer;
 
 use std::sync::atomic::Ordering;
 
 use foundation::counter::{Counter, GLOBAL};
 
 /// Steps of the test suite.
-const STEPS: u64 = 1_000_000;
+const STEPS: u64 = 1_200_000;
 
 #[test]
 fn lazy_is_eager_in_every_order() {
@@ -108,6 +114,10 @@ fn lazy_is_eager_in_every_order() {
     let from_disk = disk::BLOCKS_READ.load(Ordering::Relaxed);
     println!("{from_disk} pages of files were read back from the base server's device");
     assert!(from_disk > 100_000, "the base server's device was hardly used");
+    let mapped = [&mapping::LOADS, &mapping::STORES, &mapped_files::PAGES_WRITTEN];
+    let [loads, stores, pages] = mapped.map(|count| count.load(Ordering::Relaxed));
+    println!("mapped files: {loads} bytes loaded, {stores} stored, {pages} pages written back");
+    assert!(loads > 20_000 && stores > 8_000 && pages > 2_000, "files were hardly mapped");
 }
 
 #[test]

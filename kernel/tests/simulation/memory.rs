@@ -6,6 +6,7 @@ use std::sync::Arc;
 use foundation::ByteCount;
 use kernel::mem::{Prot, Space, UserAddr, UserSlice};
 
+use crate::mapping::{SLOTS, Slot};
 use crate::model::Line;
 use crate::script::{PAGE, Piece, WINDOW, WINDOW_PAGES};
 use crate::wire;
@@ -43,6 +44,8 @@ pub struct Memory {
     pub pages: [Page; WINDOW_PAGES],
     /// The first byte of each page that is held outside the window.
     pub held: Vec<u8>,
+    /// Files that are mapped shared.
+    pub slots: [Option<Slot>; SLOTS],
 }
 
 impl Memory {
@@ -56,6 +59,7 @@ impl Memory {
             bytes: vec![0; WINDOW],
             pages: [Page::NONE; WINDOW_PAGES],
             held: Vec::new(),
+            slots: [None; SLOTS],
         }
     }
 
@@ -63,7 +67,7 @@ impl Memory {
     pub fn fork(&self) -> Option<Self> {
         let space = self.space.fork().ok()?.into_space();
         let (bytes, held) = (self.bytes.clone(), self.held.clone());
-        Some(Self { space, base: self.base, bytes, pages: self.pages, held })
+        Some(Self { space, base: self.base, bytes, pages: self.pages, held, slots: self.slots })
     }
 
     /// The address of a byte of the window.

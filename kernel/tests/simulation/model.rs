@@ -4,8 +4,10 @@
 //! If the base server failed in the middle of a change, the file may hold the first part of the
 //! change. The file is then read, and must hold exactly that.
 
+mod settling;
+
 use foundation::{ByteCount, FileOffset};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 use fsproto::dirent::DirEntries;
@@ -15,6 +17,7 @@ use fsproto::{
 };
 
 use crate::bytes::{overlaid, overlay, range};
+use crate::stores::Stores;
 use crate::versions::Versions;
 
 /// A connection's number.
@@ -28,6 +31,11 @@ pub struct Model {
     handles: HashMap<Handle, (Line, usize)>,
     snapshots: HashMap<Handle, (Line, Vec<u8>)>,
     versions: Versions,
+    /// What programs have stored to mapped files.
+    pub stores: Stores,
+    /// Handles of open files that were opened to be mapped: those by which pages are fetched and
+    /// written back.
+    mapping: HashSet<Handle>,
     /// The ranges of each snapshot that were fetched, if each byte may be fetched once only (X3).
     fetched: Option<HashMap<Handle, Vec<Range<u64>>>>,
 }
@@ -45,6 +53,12 @@ pub struct Exchange<'a> {
     pub reply: (&'a [u8; HEADER_BYTES], &'a [u8]),
     /// The base server failed while it was handled.
     pub faulted: bool,
+    /// The number of the step that sent it.
+    pub step: u64,
+    /// The step opens files to map them.
+    pub maps: bool,
+    /// The connection is up.
+    pub is_up: bool,
 }
 
 /// What a request read or wrote, at its instant.
@@ -115,6 +129,7 @@ impl Model {
     pub fn closed(&mut self, handle: Handle) {
         let fetched = self.fetched.as_mut().and_then(|fetched| fetched.remove(&handle));
         drop((self.handles.remove(&handle), self.snapshots.remove(&handle), fetched));
+        self.mapping.remove(&handle);
     }
 
     /// Checks an exchange, and applies its change to the model.
@@ -140,6 +155,7 @@ impl Model {
                 let file = &self.files[self.file_of(snapshot.handle)];
                 self.versions.note(file.id, reply.version, &file.bytes);
                 self.snapshot(exchange.line, reply.handle, &bytes);
+                self.check_seen(exchange, snapshot.handle, snapshot.offset.0, bytes.len());
                 Some(Served::Saw(snapshot.offset.0, bytes))
             }
             Request::Read(read) => {
@@ -164,6 +180,7 @@ impl Model {
             Request::Write(write) => return self.write(exchange, write, &mut fields),
             Request::SetAttr(_) | Request::Allocate(_) => {
                 if let Some((file, after)) = self.changed(exchange.request) {
+                    self.stores.replaced(file, self.replaced_by(exchange.request, after.len()));
                     self.files[file].bytes = after;
                 }
                 None
@@ -176,13 +193,29 @@ impl Model {
         })
     }
 
-    fn file_of(&self, handle: Handle) -> usize {
+    pub(super) fn file_of(&self, handle: Handle) -> usize {
         self.handles[&handle].1
+    }
+
+    /// What the server has of a file.
+    pub(super) fn bytes_of(&self, file: usize) -> &[u8] {
+        &self.files[file].bytes
+    }
+
+    /// The ids of all files.
+    pub(super) fn ids(&self) -> impl Iterator<Item = u64> {
+        self.files.iter().map(|file| file.id)
+    }
+
+    /// Whether pages are fetched and written back by this handle.
+    pub(super) fn is_mapping(&self, handle: Handle) -> bool {
+        self.mapping.contains(&handle)
     }
 
     /// A request that failed has changed nothing, unless the base server failed.
     fn refused(&self, exchange: &Exchange<'_>) -> Outcome {
         if !exchange.faulted {
+            self.check_write_back(exchange);
             return Outcome::default();
         }
         let uncertain = match exchange.request {
@@ -244,6 +277,7 @@ impl Model {
                 );
                 if open.flags.contains(OpenFlags::TRUNCATE) {
                     self.files[file].bytes.clear();
+                    self.stores.replaced(file, 0..usize::MAX);
                 }
                 assert_eq!(
                     walked.attr.size,
@@ -251,6 +285,9 @@ impl Model {
                     "size of an opened file"
                 );
                 self.handles.insert(walked.handle, (exchange.line, file));
+                if exchange.maps {
+                    self.mapping.insert(walked.handle);
+                }
             }
             Request::Close(close) => self.closed(close.handle),
             Request::Remove(_) => {
@@ -284,7 +321,11 @@ impl Model {
                     received.len(),
                     expected.len()
                 );
-                snapshot.is_none().then_some(Served::Saw(read.offset, expected.to_vec()))
+                let is_program = snapshot.is_none() && !self.mapping.contains(&read.handle);
+                if is_program {
+                    self.check_seen(exchange, read.handle, read.offset, expected.len());
+                }
+                is_program.then_some(Served::Saw(read.offset, expected.to_vec()))
             }
             Request::GetAttr(get) => {
                 let reply = fsproto::GetAttr::decode_reply(fields).expect("well-formed");
@@ -338,6 +379,11 @@ impl Model {
         assert_eq!(reply.offset, FileOffset(offset as u64), "W6: where a write went");
         let done = reply.length.to_usize();
         assert!(done <= written.len(), "more was written than was sent");
+        if self.mapping.contains(&write.handle) {
+            self.wrote_back(exchange, file, offset, &written[..done]);
+        } else {
+            self.stores.replaced(file, offset..offset + done);
+        }
         let uncertain = (exchange.faulted && done < written.len()).then(|| Uncertain {
             file,
             after: overlaid(&self.files[file].bytes, offset, &written),
@@ -351,11 +397,9 @@ impl Model {
             let File { id, bytes } = &self.files[file];
             self.versions.note(*id, reply.version, bytes);
         }
-        Outcome {
-            served: Some(Served::Wrote(reply.offset.0, written[..done].to_vec())),
-            uncertain,
-            uncertain_names: false,
-        }
+        let is_program = !self.mapping.contains(&write.handle);
+        let wrote = || Served::Wrote(reply.offset.0, written[..done].to_vec());
+        Outcome { served: is_program.then(wrote), uncertain, uncertain_names: false }
     }
 
     fn target(&self, write: &fsproto::Write) -> usize {
@@ -397,6 +441,13 @@ impl Model {
                 bytes.resize(set.size.to_usize(), 0);
                 Some((file, bytes))
             }
+            Request::Allocate(more) if more.mode == AllocateMode::Extend => {
+                let file = self.file_of(more.handle);
+                let mut bytes = self.files[file].bytes.clone();
+                let end = (more.offset + more.length).0 as usize;
+                bytes.resize(bytes.len().max(end), 0);
+                Some((file, bytes))
+            }
             Request::Allocate(punch) if punch.mode == AllocateMode::PunchHole => {
                 let file = self.file_of(punch.handle);
                 let mut bytes = self.files[file].bytes.clone();
@@ -410,55 +461,12 @@ impl Model {
         }
     }
 
-    /// A change may have been made in part: checks the bytes `now` of the file, and keeps them.
-    pub fn settle(&mut self, uncertain: &Uncertain, now: Vec<u8>) {
-        let Uncertain { file, after, written, done, .. } = uncertain;
-        let before = &self.files[*file].bytes;
-        let allowed = match *written {
-            None => now == *before || now == *after,
-            Some((offset, length)) => {
-                let matching = |index: &usize| now.get(offset + index) == after.get(offset + index);
-                let front = (0..length).take_while(matching).count();
-                let rest =
-                    overlaid(before, offset, after.get(offset..offset + front).unwrap_or_default());
-                // The file may have been extended before it was written.
-                let extended =
-                    now.get(rest.len()..).is_some_and(|more| more.iter().all(|&byte| byte == 0));
-                front >= *done && now.starts_with(&rest) && extended && now.len() <= after.len()
-            }
-        };
-        assert!(
-            allowed,
-            "a change that failed was not made from its start: {} bytes, {} before, {} after",
-            now.len(),
-            before.len(),
-            after.len()
-        );
-        self.files[*file].bytes = now;
-    }
-
-    /// Names may have changed or not; `look` returns the id of the file of each.
-    pub fn settle_names(&mut self, names: &[&str], mut look: impl FnMut(&[u8]) -> Option<u64>) {
-        for name in names {
-            let name = name.as_bytes();
-            match look(name) {
-                None => drop(self.names.remove(name)),
-                Some(id) => {
-                    let known = self.files.iter().position(|file| file.id == id);
-                    let file = known.unwrap_or(self.files.len());
-                    if known.is_none() {
-                        self.files.push(File { id, bytes: Vec::new() });
-                    }
-                    self.names.insert(name.to_vec(), file);
-                }
-            }
-        }
-    }
-
     /// A connection was lost, and all its handles with it.
     pub fn line_gone(&mut self, line: Line) {
         self.handles.retain(|_, (of, _)| *of != line);
         self.snapshots.retain(|_, (of, _)| *of != line);
+        let handles = &self.handles;
+        self.mapping.retain(|handle| handles.contains_key(handle));
     }
 
     /// Handles that are not closed.

@@ -82,6 +82,15 @@ const FOUND: &[Mutant] = &[
     Mutant::LateProtect,
     Mutant::NoGeneration,
     Mutant::Miscount,
+    Mutant::AbsentIsZeros,
+    Mutant::StoreUnnoticed,
+    Mutant::UnprotectedWriteBack,
+    Mutant::DropDirty,
+    Mutant::ChangeKeepsPages,
+    Mutant::WriteBackExtends,
+    Mutant::ReadPastStores,
+    Mutant::ReserveNothing,
+    Mutant::MapUncertain,
 ];
 
 /// A mutant that is active until this is dropped.

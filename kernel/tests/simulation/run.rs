@@ -9,7 +9,7 @@ use kernel::mem::{frame, host};
 
 use crate::order::Order;
 use crate::script::{PAGE, Script};
-use crate::{actor, ranks, sched, shortage, swap_file, trace, wire, world};
+use crate::{actor, ranks, sched, shortage, swap_file, trace, wire, world, writer};
 use foundation::counter::{Counter, GLOBAL};
 use foundation::knob;
 
@@ -69,8 +69,15 @@ pub fn run(script: &Script, order: Order) -> Result<(), Failure> {
     if ended.is_err() {
         // Releases what a failed run left behind: each as far as possible, so that the next run
         // finds nothing of it.
-        let steps: [fn(); 5] =
-            [shortage::end, world::end, wire::abandon, ranks::end, swap_file::abandon];
+        let steps: [fn(); 7] = [
+            shortage::end,
+            world::end,
+            wire::cut,
+            writer::abandon,
+            wire::abandon,
+            ranks::end,
+            swap_file::abandon,
+        ];
         for step in steps {
             let _ = catch_unwind(step);
         }
@@ -102,6 +109,7 @@ fn run_or_panic(script: &Script, order: Order) {
     let counted_before = Counted::now();
     swap_file::begin();
     ranks::begin();
+    writer::begin();
     wire::begin(setup);
     world::begin(setup);
     let actors = setup.seats.len();
@@ -112,6 +120,7 @@ fn run_or_panic(script: &Script, order: Order) {
     }
     let steps = script.steps_of(actors);
     bodies.push(Box::new(move || actor::run_environment(actors, steps)));
+    bodies.push(Box::new(move || writer::run(actors + 1)));
     bodies.push(Box::new(ranks::serve));
     sched::run(order, bodies);
     shortage::end();

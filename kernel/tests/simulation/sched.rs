@@ -12,7 +12,7 @@ use corosensei::{Coroutine, CoroutineResult, Yielder};
 use kernel::sync::{Interrupt, Scheduler, ThreadId};
 
 use crate::order::Order;
-use crate::{ranks, swap_file, wire};
+use crate::{ranks, swap_file, wire, writer};
 
 /// Choices of one run, at most: a run that makes more does not terminate.
 const MAX_CHOICES: usize = 20_000_000;
@@ -95,6 +95,16 @@ fn suspend() {
     unsafe { &*yielder }.suspend(());
 }
 
+/// Whether an actor has finished.
+pub fn is_finished(actor: usize) -> bool {
+    SEATS.with_borrow(|seats| seats.get(actor).is_none_or(|seat| seat.finished))
+}
+
+/// Wakes an actor.
+pub fn wake(actor: usize) {
+    Turns.wake(ThreadId(actor as u64));
+}
+
 /// Chooses one of `count` possibilities.
 pub fn choose(count: usize) -> usize {
     ORDER.with_borrow_mut(|order| order.as_mut().map_or(0, |order| order.choose(count)))
@@ -121,7 +131,8 @@ pub fn take_choices() -> Vec<u32> {
     ORDER.take().map_or_else(Vec::new, |order| order.taken().to_vec())
 }
 
-/// Runs actors until all have finished; the last one is the file server.
+/// Runs actors until all have finished; the last one is the file server, and the one before
+/// it the kernel's writer.
 /// A panic of one is passed on after the others are unwound.
 pub fn run(order: Order, bodies: Vec<Box<dyn FnOnce()>>) {
     ORDER.set(Some(order));
@@ -165,12 +176,14 @@ fn turn(index: usize, (body, yielder): &mut Actor) {
     ME.set(usize::MAX);
     YIELDER.set(ptr::null());
     if ended {
-        let only_server_left = SEATS.with_borrow_mut(|seats| {
+        let left = SEATS.with_borrow_mut(|seats| {
             seats[index] = Seat { finished: true, ..Seat::default() };
-            seats.iter().filter(|seat| !seat.finished).count() == 1
+            seats.iter().filter(|seat| !seat.finished).count()
         });
-        if only_server_left {
-            ranks::stop();
+        match left {
+            2 => writer::stop(),
+            1 => ranks::stop(),
+            _ => {}
         }
     }
 }

@@ -144,6 +144,52 @@ pub enum Op {
         memory: usize,
         stride: usize,
     },
+    /// A file is mapped shared, in place of what the slot had.
+    MapFile {
+        slot: usize,
+        name: usize,
+        page: usize,
+        pages: usize,
+        writable: bool,
+    },
+    UnmapFile {
+        memory: usize,
+        slot: usize,
+    },
+    LoadFile {
+        memory: usize,
+        slot: usize,
+        at: Piece,
+        stride: usize,
+    },
+    StoreFile {
+        memory: usize,
+        slot: usize,
+        at: Piece,
+        stride: usize,
+        value: u8,
+    },
+    /// The mapping is synchronised, as by msync(2).
+    SyncMapping {
+        memory: usize,
+        slot: usize,
+    },
+    /// Reads from a file to a mapped one.
+    ReadToMapping {
+        memory: usize,
+        slot: usize,
+        at: Piece,
+        file: usize,
+        offset: u64,
+    },
+    /// Writes to a file from a mapped one.
+    WriteFromMapping {
+        memory: usize,
+        slot: usize,
+        at: Piece,
+        file: usize,
+        offset: u64,
+    },
     Fork {
         memory: usize,
     },
@@ -207,6 +253,12 @@ pub enum Op {
         offset: u64,
         length: u64,
     },
+    Allocate {
+        file: usize,
+        offset: u64,
+        length: u64,
+        extends: bool,
+    },
     Sync {
         file: usize,
     },
@@ -236,6 +288,10 @@ pub enum Op {
     },
     /// The swap file is lost, and another one takes its place.
     LoseSwap,
+    /// Time goes by, so that what a server refused is tried again.
+    Later {
+        seconds: u64,
+    },
     /// Programs can allocate only so many more frames.
     Shortage {
         frames: usize,

@@ -75,6 +75,11 @@ impl Servers {
         Self { base, wrapper, faults, empty, lacks, sole: setup.sole }
     }
 
+    /// Whether files change by the clients' requests alone.
+    pub fn are_steady(&self) -> bool {
+        self.wrapper.server().is_steady()
+    }
+
     /// Opens a session for a new connection.
     pub fn open_session(&mut self) -> SessionId {
         if self.sole { self.wrapper.open_sole_session() } else { self.wrapper.open_session() }

@@ -3,7 +3,7 @@
 //! reordered. When a wire is cut, the kernel notices at once and the servers later.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 
 use foundation::Errno;
@@ -47,6 +47,10 @@ struct Network {
     /// What the wrapper shows of each name after each request, the beginning first; nothing where
     /// nobody looks.
     shown: Vec<Shown>,
+    /// Steps that open files to map them.
+    mapping: HashSet<u64>,
+    /// Requests to allocate storage that found no space so far.
+    refused: u64,
 }
 
 /// Attributes of all [`NAMES`], or that there is no such file.
@@ -76,11 +80,19 @@ pub fn begin(setup: &Setup) {
         untrusted: setup.untrusted,
         sole: setup.sole,
         shown: Vec::new(),
+        mapping: HashSet::new(),
+        refused: 0,
     };
     NETWORK.set(Some(network));
     if setup.looks {
         with(Network::show);
     }
+}
+
+/// Cuts all wires after a run that failed.
+pub fn cut() {
+    let lines = with(|network| network.wires.len());
+    (0..lines).filter(|&line| is_up(line)).for_each(disconnect);
 }
 
 /// Cleans up after a run that failed.
@@ -200,7 +212,10 @@ pub fn disconnect(line: Line) {
         let wire = &mut network.wires[line];
         wire.up = false;
         wire.replies.clear();
-        wire.session.upgrade()
+        if wire.peer == Peer::Wrapper {
+            network.model.stores.lost();
+        }
+        network.wires[line].session.upgrade()
     });
     if let Some(session) = session {
         session.closed();
@@ -210,6 +225,41 @@ pub fn disconnect(line: Line) {
 /// Takes what the requests of a step read and wrote.
 pub fn served(step: u64) -> Vec<Served> {
     with(|network| network.served.remove(&step).unwrap_or_default())
+}
+
+/// A step opens files to map them.
+pub fn maps(step: u64) {
+    with(|network| _ = network.mapping.insert(step));
+}
+
+/// Requests to allocate storage that found no space so far.
+pub fn refused() -> u64 {
+    with(|network| network.refused)
+}
+
+/// Whether the only client knows that it is, and trusts the servers, so that it can map files (M6).
+pub fn can_map() -> bool {
+    with(|network| network.sole && !network.untrusted && network.servers.are_steady())
+}
+
+/// Looks at the oracle of the files.
+pub fn model<T>(act: impl FnOnce(&mut Model) -> T) -> T {
+    with(|network| act(&mut network.model))
+}
+
+/// Asserts that all files have what was stored to them (M2).
+pub fn check_written() {
+    model(|model| {
+        for file in 0..model.ids().count() {
+            let unwritten = model.unwritten(file, 0..usize::MAX, u64::MAX);
+            assert_eq!(unwritten, None, "M2: a byte that was stored to file {file} is lost");
+        }
+    });
+}
+
+/// Nothing fails any more.
+pub fn heal() {
+    with(|network| network.servers.faults.borrow_mut().end());
 }
 
 /// Requests to the base server that failed so far.
@@ -334,7 +384,7 @@ fn serve(line: Line, index: usize) {
     });
     interference::strike(step, op);
     with(|network| {
-        let Network { wires, servers, model, served, untrusted, .. } = network;
+        let Network { wires, servers, model, served, untrusted, mapping, refused, .. } = network;
         let wire = &mut wires[line];
         assert!(
             wire.peer == Peer::Wrapper || !*untrusted,
@@ -366,7 +416,12 @@ fn serve(line: Line, index: usize) {
             payload: &payload,
             reply: (&reply.0, &reply.1),
             faulted: failed > 0,
+            step,
+            maps: mapping.contains(&step),
+            is_up: wire.up,
         };
+        let is_full = status == Errno::ENOSPC.0;
+        *refused += u64::from(is_full && matches!(request, Request::Allocate(_)));
         closes(&header).for_each(|handle| model.closed(handle));
         let outcome = model.handled(&exchange);
         if let Some(uncertain) = outcome.uncertain {

@@ -60,6 +60,8 @@ struct World {
     /// The number of each actor's step. Never used twice.
     steps: Vec<u64>,
     last_step: u64,
+    /// Failures of the base server before each actor's step.
+    failures: Vec<u64>,
 }
 
 thread_local! {
@@ -91,6 +93,7 @@ pub fn begin(setup: &Setup) {
         shared,
         steps: vec![0; setup.seats.len() + 1],
         last_step: 0,
+        failures: vec![0; setup.seats.len() + 1],
     };
     WORLD.set(Some(world));
 }
@@ -109,6 +112,25 @@ pub fn begin_step(actor: usize) -> u64 {
         world.steps[actor] = world.last_step;
         world.last_step
     })
+}
+
+/// The number of the last step that has begun.
+pub fn last_step() -> u64 {
+    with(|world| world.last_step)
+}
+
+/// A step of an actor begins after so many failures of the base server.
+pub fn note_failures(actor: usize, failures: u64) {
+    with(|world| world.failures[actor] = failures);
+}
+
+/// Failures of the base server before the first of the steps that are under way. What fails for one
+/// actor may fail for others that wait for the same.
+pub fn failures() -> u64 {
+    let actors = with(|world| world.seats.len());
+    let of_running =
+        |actor: usize| (!sched::is_finished(actor)).then(|| with(|world| world.failures[actor]));
+    (0..actors).filter_map(of_running).min().unwrap_or(0)
 }
 
 /// The number of an actor's step; 0 outside of actors.

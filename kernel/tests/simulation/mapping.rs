@@ -164,7 +164,7 @@ impl Actor {
         }
     }
 
-    /// In the end, memories go outside of actors, where nothing can be written back: unmaps all files.
+    /// Unmaps all files in the end: what goes outside of an actor cannot wait for a server.
     pub fn unmap_files(&mut self) {
         for memory in 0..self.memories.len() {
             (0..SLOTS).for_each(|slot| self.unmap_file(memory, slot));

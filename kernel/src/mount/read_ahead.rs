@@ -42,6 +42,8 @@ pub struct ReadAhead {
     state: Mutex<State, rank::ReadAhead>,
     /// Threads that wait for the end of changes.
     ended: WaitQueue,
+    /// Their number.
+    awaited: AtomicU32,
 }
 
 #[derive(Default)]
@@ -103,7 +105,9 @@ impl Drop for Change<'_> {
             state.changing.swap_remove(index);
         }
         drop(state);
-        self.read_ahead.ended.wake_all();
+        if self.read_ahead.awaited.load(Ordering::Relaxed) > 0 {
+            self.read_ahead.ended.wake_all();
+        }
     }
 }
 
@@ -176,9 +180,12 @@ impl ReadAhead {
 
     /// Waits until no change of a file is in progress.
     pub fn await_changes(&self, file: FileId) -> Result<(), Interrupted> {
-        self.ended.wait_for_server(Interrupt::Killable, || {
+        self.awaited.fetch_add(1, Ordering::Relaxed);
+        let ended = self.ended.wait_for_server(Interrupt::Killable, || {
             (!self.state.lock().is_changing(file)).then_some(())
-        })
+        });
+        self.awaited.fetch_sub(1, Ordering::Relaxed);
+        ended
     }
 
     fn begin(&self, file: Option<FileId>) -> Result<Change<'_>, Errno> {

@@ -42,8 +42,8 @@ pub fn stop() {
 pub fn run(actor: usize) {
     ACTOR.set(actor);
     while !ENDS.get() {
-        mapped::write_what_is_due();
-        mapped::await_work(|| ENDS.get());
+        let next_ns = mapped::write_what_is_due();
+        mapped::await_work(next_ns, || ENDS.get());
     }
     shortage::end();
     wire::heal();

@@ -60,11 +60,18 @@ impl Mappers {
     }
 }
 
-/// The files that a space may map, and under which number they know it.
+/// The files that a space may map, by their addresses, and under which number they know it.
 pub(in crate::mem) struct MappedFiles {
     space: Weak<dyn Mapper>,
     number: u64,
-    files: Vec<Weak<FilePages>>,
+    files: Vec<MappedFrom>,
+}
+
+/// A file, and the pages of the space among which all are that map it.
+#[derive(Clone)]
+struct MappedFrom {
+    file: Weak<FilePages>,
+    among: PageRange,
 }
 
 impl MappedFiles {
@@ -75,32 +82,48 @@ impl MappedFiles {
         Self { space, number, files: Vec::new() }
     }
 
-    /// Enters the space with a file that it is about to map.
-    pub fn add(&mut self, file: &Arc<FilePages>) -> Result<(), OutOfMemory> {
-        let address = Arc::as_ptr(file);
-        if self.files.binary_search_by_key(&address, Weak::as_ptr).is_ok() {
+    fn find(&self, file: *const FilePages) -> Result<usize, usize> {
+        self.files.binary_search_by_key(&file, |mapped| mapped.file.as_ptr())
+    }
+
+    /// Enters the space with a file that it is about to map at these pages, or to move there.
+    pub fn add(&mut self, file: &Arc<FilePages>, pages: PageRange) -> Result<(), OutOfMemory> {
+        if let Ok(at) = self.find(Arc::as_ptr(file)) {
+            if let Some(MappedFrom { among, .. }) = self.files.get_mut(at) {
+                let (start, end) = (among.start.min(pages.start), among.end.max(pages.end));
+                *among = PageRange { start, end };
+            }
             return Ok(());
         }
         if self.files.len() == self.files.capacity() {
             // Those that nobody maps any more.
-            self.files.retain(|file| file.strong_count() > 0);
+            self.files.retain(|mapped| mapped.file.strong_count() > 0);
         }
-        let at = self.files.partition_point(|file| file.as_ptr() < address);
+        let at = self.find(Arc::as_ptr(file)).unwrap_or_else(|at| at);
         fallible::reserve(&mut self.files, 1)?;
         file.inner.lock().mappers.add(self.number, &self.space)?;
-        self.files.insert(at, Arc::downgrade(file));
+        self.files.insert(at, MappedFrom { file: Arc::downgrade(file), among: pages });
         Ok(())
     }
 
     /// Enters a child with all files of its parent.
     pub fn add_all(&mut self, parent: &Self) -> Result<(), OutOfMemory> {
-        parent.files.iter().filter_map(Weak::upgrade).try_for_each(|file| self.add(&file))
+        for MappedFrom { file, among } in &parent.files {
+            if let Some(file) = file.upgrade() {
+                self.add(&file, *among)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The pages among which all are that map a file.
+    pub fn among(&self, file: &FilePages) -> Option<PageRange> {
+        self.files.get(self.find(file).ok()?).map(|mapped| mapped.among)
     }
 
     /// The space does not map a file any more.
     pub fn remove(&mut self, file: &FilePages) {
-        let address = core::ptr::from_ref(file);
-        if let Ok(at) = self.files.binary_search_by_key(&address, Weak::as_ptr) {
+        if let Ok(at) = self.find(file) {
             self.files.remove(at);
         }
         file.inner.lock().mappers.remove(self.number);
@@ -109,7 +132,7 @@ impl MappedFiles {
 
 impl Drop for MappedFiles {
     fn drop(&mut self) {
-        for file in self.files.iter().filter_map(Weak::upgrade) {
+        for file in self.files.iter().filter_map(|mapped| mapped.file.upgrade()) {
             file.inner.lock().mappers.remove(self.number);
         }
     }

@@ -197,6 +197,8 @@ impl Space {
     }
 
     /// Has done what a page of a mapped file needs.
+    #[cold]
+    #[inline(never)]
     fn await_file_page(
         &self,
         file: &FilePages,

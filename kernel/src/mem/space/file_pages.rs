@@ -1,7 +1,12 @@
 //! The entries of a mapped file's pages change with the file (`mem::file_pages`).
 #![forbid(unsafe_code)]
 
-use super::{Space, SpaceState, access::base_flags, associate::release_frames, steps::EVERYTHING};
+use super::{
+    Space, SpaceState,
+    access::base_flags,
+    associate::release_frames,
+    steps::{EVERYTHING, Step},
+};
 use crate::mem::file_pages::{FilePages, Mapper, Treatment};
 use crate::mem::page_table::Flush;
 use crate::mem::{Backing, FileMapping, Page, PageRange};
@@ -47,13 +52,20 @@ impl Mapper for Space {
         pages: PageRange,
         how: Treatment,
     ) -> Result<(), Interrupted> {
-        let mut is_mapped = false;
-        let treated = self.in_parts(EVERYTHING, |state, part| {
+        let (mut rest, mut is_mapped) = (None, false);
+        let treated = self.in_steps(|state| {
+            // From this step on no region moves.
+            let Some(among) = state.files.among(file) else { return Ok(Step::Last) };
+            let rest = rest.get_or_insert(among);
+            let part = state.take_part(rest);
             is_mapped |= state.treat_file_pages(part, file, pages, how);
-            if !is_mapped && part == EVERYTHING {
+            if !rest.is_empty() {
+                return Ok(Step::More);
+            }
+            if !is_mapped {
                 state.files.remove(file);
             }
-            Ok(())
+            Ok(Step::Last)
         });
         // A kill is all that can end it.
         treated.map_err(|_| Interrupted)

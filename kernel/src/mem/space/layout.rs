@@ -337,7 +337,7 @@ impl SpaceState {
         let lock = self.future;
         self.check_lock(lock, pages)?;
         if let Backing::File { mapping, .. } = &backing {
-            self.files.add(mapping)?;
+            self.files.add(mapping, range)?;
         }
         self.unmap(range)?;
         if lock != Lock::Unlocked {

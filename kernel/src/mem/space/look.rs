@@ -51,13 +51,8 @@ impl SpaceState {
                 return self.look_swapped(&swapped, request);
             }
             if request.stores() && !entry.has(EntryFlags::WRITE) {
-                match &region.backing {
-                    Backing::Shared { .. } => {
-                        self.table.set_flags(page, base_flags(prot) | EntryFlags::WRITE);
-                        return Ok(Resolution::Done);
-                    }
-                    Backing::File { .. } => return self.look_file(request),
-                    _ => {}
+                if region.backing.is_shared() {
+                    return self.store_to_shared(request, prot);
                 }
                 self.make_private(request, entry, (range, base_flags(prot)))?;
             }
@@ -85,6 +80,19 @@ impl SpaceState {
         if ends_association {
             self.end_association(page);
         }
+        Ok(Resolution::Done)
+    }
+
+    /// Makes a page of shared memory or of a mapped file writable that is mapped read-only.
+    #[cold]
+    #[inline(never)]
+    fn store_to_shared(&mut self, request: &PageRequest<'_>, prot: Prot) -> Attempt {
+        let region = self.regions.find(request.page);
+        if region.is_some_and(|(_, region)| matches!(region.backing, Backing::File { .. })) {
+            return self.look_file(request);
+        }
+        // Access grows, so no translation is stale.
+        self.table.set_flags(request.page, base_flags(prot) | EntryFlags::WRITE);
         Ok(Resolution::Done)
     }
 

@@ -18,7 +18,9 @@ use alloc::sync::Arc;
 use foundation::PageCount;
 
 impl SpaceState {
-    /// Tries to make a page of a mapped file usable.
+    /// Tries to make a page of a mapped file usable. Not inlined: other faults would pay for its
+    /// registers.
+    #[inline(never)]
     pub(super) fn look_file(&mut self, request: &PageRequest<'_>) -> Attempt {
         let page = request.page;
         let (range, region) = self.regions.find_mut(page).ok_or(FaultError::Segv)?;

@@ -163,7 +163,12 @@ impl SpaceState {
     fn move_part(&mut self, first: Page, part: PageRange, to: Page) {
         self.split_unchecked(part);
         while let Some((start, region)) = self.regions.pop(part) {
-            self.regions.insert(to + (start - part.start), region);
+            let start = to + (start - part.start);
+            if let Backing::File { mapping, .. } = &region.backing {
+                // The file is known already, so that this takes no memory.
+                let _ = self.files.add(mapping, PageRange::new(start, region.pages));
+            }
+            self.regions.insert(start, region);
         }
         self.table.move_entries(first, part, to);
         self.flush.merge(Flush::range(part));
@@ -188,6 +193,7 @@ impl SpaceState {
                 Backing::Shared { memory: memory.clone(), first: first + last.pages().0 }
             }
             Backing::File { mapping, first } => {
+                let _ = self.files.add(mapping, range);
                 Backing::File { mapping: mapping.clone(), first: first + last.pages().0 }
             }
             Backing::Beyond => Backing::Beyond,

@@ -15,7 +15,7 @@ record! {
     Welcome {
         /// Version of the session, at most the client's.
         version: u32,
-        /// Features that the client may use: a subset of those in its [`Hello`].
+        /// Features that the client may use: a subset of those in its [`Hello`](crate::Hello).
         features: Features,
         /// Identifies the root directory.
         root: FileId,

@@ -71,6 +71,12 @@ impl From<Interrupted> for Failure {
     }
 }
 
+/// What keeps frames in memory.
+enum Kept {
+    PageIn { _page_in: Arc<PageIn> },
+    Fetch { _fetch: Arc<Fetch> },
+}
+
 /// What a fault keeps between its attempts.
 #[derive(Default)]
 struct Progress {
@@ -79,10 +85,8 @@ struct Progress {
     reclaims: u32,
     /// The last fetch. Its frames stay in memory until they were looked at.
     held: Option<Awaited>,
-    /// The last fetch of a mapped file, likewise.
-    file_fetch: Option<Arc<Fetch>>,
-    /// The last page-in, likewise.
-    page_in: Option<Arc<PageIn>>,
+    /// The last page-in, or fetch of a mapped file, likewise.
+    kept: Option<Kept>,
 }
 
 impl Space {
@@ -111,14 +115,14 @@ impl Space {
         let mut progress = Progress::default();
         loop {
             debug_assert!(then.is_some() && progress.failures < MAX_ATTEMPTS);
-            let attempt =
-                self.with(|state| match state.look(&request, progress.held.as_ref())? {
-                    Resolution::Done => {
-                        debug_assert!(state.is_usable(&request));
-                        Ok(Ok(then.take().map(|then| then(state))))
-                    }
-                    pending => Ok(Err(pending)),
-                });
+            let attempt = self.with(|state| match state.look(&request, progress.held.as_ref()) {
+                Ok(Resolution::Done) => {
+                    debug_assert!(state.is_usable(&request));
+                    Ok(Ok(then.take().map(|then| then(state))))
+                }
+                Ok(pending) => Ok(Err(pending)),
+                Err(error) => Err(error),
+            });
             let waited = match attempt {
                 // `then` is taken here only.
                 Ok(Ok(value)) => return value.ok_or(FaultError::Segv),
@@ -167,7 +171,7 @@ impl Space {
             }
             Resolution::PageIn(page_in) => {
                 let arrived = self.await_page_in(&page_in)?;
-                drop(progress.page_in.replace(page_in));
+                drop(progress.kept.replace(Kept::PageIn { _page_in: page_in }));
                 (arrived, Failure::PageIn)
             }
             Resolution::File(file, page, step) => {
@@ -211,7 +215,7 @@ impl Space {
             FileStep::Fetch(fetch, state) => {
                 let fetched = self.await_started(&fetch, state)?;
                 // Its frames stay in memory until they were looked at.
-                progress.file_fetch = Some(fetch);
+                drop(progress.kept.replace(Kept::Fetch { _fetch: fetch }));
                 fetched
             }
             FileStep::Store => file.admit_store(page, self.policy.claim()),

@@ -373,8 +373,8 @@ impl Space {
         flush.flush(&inner.table);
         let garbage = core::mem::take(&mut inner.garbage);
         drop(inner);
-        for backing in garbage {
-            backing.release();
+        if !garbage.is_empty() {
+            garbage.into_iter().for_each(Backing::release);
         }
         result
     }

@@ -71,7 +71,7 @@ pub enum Backing {
     },
     /// The current bytes of a file, shared with everybody who maps it.
     File {
-        /// The file's pages; each region holds a share.
+        /// The file's pages; each region holds a reference.
         mapping: FileMapping,
         /// Page number in the file of the region's first page.
         first: u64,

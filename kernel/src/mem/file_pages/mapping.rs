@@ -15,8 +15,12 @@ pub trait Opened: Send + Sync {
     fn last_failure(&self) -> &core::sync::atomic::AtomicU64;
 }
 
-/// A region's share in the pages of a file. The file knows how many there are.
-pub struct FileMapping {
+/// The use of a file's pages by what one mmap(2) has mapped: regions share it, and are as small as
+/// others. The file knows how many there are.
+#[derive(Clone)]
+pub struct FileMapping(Arc<Mapping>);
+
+struct Mapping {
     file: Arc<FilePages>,
     opened: Arc<dyn Opened>,
 }
@@ -25,40 +29,34 @@ impl FileMapping {
     /// A mapping of a file by an open file of it.
     pub fn new(file: &Arc<FilePages>, opened: Arc<dyn Opened>) -> Self {
         file.mappings.fetch_add(1, Ordering::Relaxed);
-        Self { file: file.clone(), opened }
+        Self(Arc::new(Mapping { file: file.clone(), opened }))
     }
 
     /// The file's pages.
     pub fn file(&self) -> &Arc<FilePages> {
-        &self.file
+        &self.0.file
     }
 
     /// The open file that was mapped.
     pub fn opened(&self) -> &dyn Opened {
-        &*self.opened
+        &*self.0.opened
     }
 
     /// Whether both are of the same open file.
     pub fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.file, &other.file)
-            && core::ptr::addr_eq(Arc::as_ptr(&self.opened), Arc::as_ptr(&other.opened))
-    }
-}
-
-impl Clone for FileMapping {
-    fn clone(&self) -> Self {
-        Self::new(&self.file, self.opened.clone())
+        Arc::ptr_eq(&self.0.file, &other.0.file)
+            && core::ptr::addr_eq(Arc::as_ptr(&self.0.opened), Arc::as_ptr(&other.0.opened))
     }
 }
 
 impl Deref for FileMapping {
     type Target = Arc<FilePages>;
     fn deref(&self) -> &Arc<FilePages> {
-        &self.file
+        &self.0.file
     }
 }
 
-impl Drop for FileMapping {
+impl Drop for Mapping {
     fn drop(&mut self) {
         if self.file.mappings.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.file.want_to_leave();

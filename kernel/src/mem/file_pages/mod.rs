@@ -104,7 +104,7 @@ pub struct FilePages {
     keeper: Weak<dyn Keeper>,
     /// The dirty pages of its server's files.
     share: Arc<Share>,
-    /// Regions that map it, in all spaces.
+    /// Its mappings, in all spaces.
     mappings: AtomicUsize,
     /// Its pages should be written, because nobody maps it, or memory is short.
     leaves: AtomicBool,

@@ -12,7 +12,7 @@ mod readers;
 mod servers;
 mod stores;
 
-use crate::scripted::{Action, Server, WRITABLE};
+use crate::scripted::{Action, Server, Setting, WRITABLE};
 use alloc::boxed::Box;
 use foundation::mutant::Mutant;
 use fsproto::Op;
@@ -79,7 +79,8 @@ fn x9_dirty_pages_of_a_silent_server() -> Outcome {
         return Ok(());
     }
     let hold_writes = |asked: Op| if asked == Op::Write { Action::Hold } else { Action::Send };
-    let server = Server::mount("x9", WRITABLE, Box::new(move |_, asked, _| hold_writes(asked.op)))?;
+    let setting = Setting { size: BYTES as u64, ..WRITABLE };
+    let server = Server::mount("x9", setting, Box::new(move |_, asked, _| hold_writes(asked.op)))?;
     let stored = Gate::new()?;
     let client = Child::start("client", || {
         let fd = os::open(&server.file(0)).named("open")?;

@@ -154,7 +154,7 @@ fn m1_absent_pages_are_fetched() -> Outcome {
 
 /// Pages that the kernel drops, on request or because others need memory, come back with what was
 /// stored to them.
-#[guest_test(mutants: &[Mutant::DropDirty])]
+#[guest_test]
 fn m1_dropped_pages_come_back() -> Outcome {
     const PAGES: usize = 32;
     let file = File::make("dropped", 2, PAGES as u64 * P)?;

@@ -254,7 +254,7 @@ fn m4_two_opens() -> Outcome {
 
 /// A write of several pages by one process is one change: a mapping that is loaded from meanwhile
 /// has old or new bytes, and in the end the new ones in all pages, fetched or not.
-#[guest_test(mutants: &[Mutant::StaleFetch])]
+#[guest_test]
 fn m4_pages_fetched_during_writes() -> Outcome {
     let model = Model::new("fetched", 7)?;
     const ROUNDS: u8 = 60;

@@ -1,7 +1,6 @@
 //! M2: what was stored outlives the mapping, the descriptor, the process and the name.
 
 use super::compare::{P, bytes_of, expect_bytes, expect_file, map_anew};
-use foundation::mutant::Mutant;
 use proof::kit::{Buffer, Child, File, Named, Outcome, PAGE, byte};
 use proof::lazy;
 use proof::{check, check_eq, guest_test, os};
@@ -48,7 +47,7 @@ const ENDS: [(&str, End); 7] = [
 
 /// A process stores to a mapping whose descriptor is closed, and ends its use in each way. A reader
 /// finds all stores.
-#[guest_test(mutants: &[Mutant::StoreUnnoticed])]
+#[guest_test]
 fn m2_stores_outlive_the_mapping() -> Outcome {
     for (name, end) in ENDS {
         let file = File::make("outlived", 8, (PAGES * PAGE) as u64)?;

@@ -85,7 +85,6 @@ const FOUND: &[Mutant] = &[
     Mutant::AbsentIsZeros,
     Mutant::StoreUnnoticed,
     Mutant::UnprotectedWriteBack,
-    Mutant::DropDirty,
     Mutant::ChangeKeepsPages,
     Mutant::WriteBackExtends,
     Mutant::ReadPastStores,

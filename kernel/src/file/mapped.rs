@@ -31,7 +31,7 @@ mod writers;
 pub use change::{Extent, change};
 pub use failures::{Failures, latest as latest_failure};
 pub use leases::recall;
-pub use writers::{MAX_WRITERS, await_work, register_spawn, write_what_is_due};
+pub use writers::{MAX_WRITERS, await_work, begin_writers, write_what_is_due};
 
 use super::{FileObject, Identity, MAX_OFFSET, MappingSource, mutants};
 use crate::mem::file_pages::{Keeper, Opened, Reservation, Taken};

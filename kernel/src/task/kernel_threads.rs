@@ -24,12 +24,11 @@ const RECLAIMER: u32 = i32::MAX as u32;
 /// The number of the first writer. Those of the others are lower.
 const FIRST_WRITER: u32 = RECLAIMER - 1;
 
-/// Makes the reclaimer and the first writer, and has more writers made when there is need for them.
-/// They run when the scheduler starts.
+/// Makes the reclaimer and the first writers, and has more writers made when there is need for
+/// them. They run when the scheduler starts.
 pub fn make_first() -> Result<(), Errno> {
     make(RECLAIMER)?;
-    mapped::register_spawn(make_writer);
-    Ok(())
+    mapped::begin_writers(make_writer)
 }
 
 /// Makes one more writer.

@@ -18,6 +18,9 @@ use foundation::Errno;
 /// The kernel's writers at most.
 pub const MAX_WRITERS: usize = 8;
 
+/// Writers that there are from the start: for the root's server, and for another one.
+const FIRST_WRITERS: usize = 2;
+
 /// Writers so far. Each stays.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
@@ -26,10 +29,11 @@ type Spawn = fn() -> Result<(), Errno>;
 
 static SPAWN: Once<Spawn> = Once::new();
 
-/// Registers what makes a writer: a thread that calls [`write_what_is_due`] and [`await_work`],
-/// again and again.
-pub fn register_spawn(spawn: Spawn) {
+/// Makes the first writers, and more by the same function when there is need for them. A writer is
+/// a thread that calls [`write_what_is_due`] and [`await_work`], again and again.
+pub fn begin_writers(spawn: Spawn) -> Result<(), Errno> {
     SPAWN.call_once(|| spawn);
+    have_writers(FIRST_WRITERS)
 }
 
 /// References to a file that only its writer has found: the table's, and the writer's.
@@ -83,8 +87,13 @@ pub(super) fn ensure(device: u64) -> Result<(), Errno> {
             (servers, last) = (servers + 1, other);
         }
     }
+    have_writers(servers.min(MAX_WRITERS))
+}
+
+/// Makes writers until there are so many.
+fn have_writers(wanted: usize) -> Result<(), Errno> {
     let Some(spawn) = SPAWN.get() else { return Ok(()) };
-    while COUNT.load(Ordering::Relaxed) < servers.min(MAX_WRITERS) {
+    while COUNT.load(Ordering::Relaxed) < wanted {
         COUNT.fetch_add(1, Ordering::Relaxed);
         spawn().inspect_err(|_| {
             COUNT.fetch_sub(1, Ordering::Relaxed);

@@ -198,9 +198,18 @@ pub fn ready<E: From<Interrupted> + From<OutOfMemory>>(claim: Claim) -> Result<(
         restore_margin(0, claim)?;
     }
     if !is_plenty || cfg!(not(target_os = "none")) {
-        heap::headroom(claim)?;
+        find_headroom::<E>(claim)?;
     }
     Ok(())
+}
+
+/// Makes sure of the headroom. Where pages were only marked as unused, or unmapped without freeing
+/// a frame, while nobody else could run, memory is searched in steps.
+fn find_headroom<E: From<Interrupted> + From<OutOfMemory>>(claim: Claim) -> Result<(), E> {
+    match heap::headroom(claim) {
+        Err(_) if make_room(heap::HEADROOM_FRAMES, claim)? => Ok(heap::headroom(claim)?),
+        found => Ok(found?),
+    }
 }
 
 #[cold]
@@ -440,7 +449,8 @@ fn unmap_clean() -> usize {
             if freed > 0 || left == 0 {
                 return freed;
             }
-            if visit.is_over() || swept.entries > 0 {
+            // Pages whose frames others hold, such as the page of zeros, free nothing.
+            if visit.is_over() {
                 break;
             }
         }

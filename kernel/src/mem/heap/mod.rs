@@ -40,8 +40,7 @@ use span::Spans;
 
 /// Frames that are free for one system call or fault: more than any of them allocates between two
 /// calls of [`headroom`], apart from what is tried or paid for.
-#[cfg(target_os = "none")]
-const HEADROOM_FRAMES: usize = 16;
+pub(super) const HEADROOM_FRAMES: usize = 16;
 
 struct Parts {
     slabs: Slabs,

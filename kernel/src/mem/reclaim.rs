@@ -361,9 +361,10 @@ fn turn(owners: Owners, max: usize, left: &mut usize) -> Result<bool, Interrupte
     Ok(evicted)
 }
 
-/// Visits some memory in steps, between which others run, until one has evicted something, or
-/// `left` entries were looked at, which is reduced. Returns whether one has. Fails only while the
-/// batch is empty.
+/// Visits some memory in steps, between which others run, until one has freed a frame or added to
+/// the batch, or `left` entries were looked at, which is reduced. Returns whether one has evicted
+/// something. Pages whose frames others hold, such as the page of zeros, free nothing: the visit
+/// goes on behind them. Fails only while the batch is empty.
 fn visit(
     space: &Weak<dyn Reclaimable>,
     max: usize,
@@ -371,8 +372,9 @@ fn visit(
     left: &mut usize,
 ) -> Result<bool, Interrupted> {
     let enough = batch.as_ref().map_or(max, PageOutBatch::max);
-    let mut visit = Visit::default();
+    let (mut visit, mut has_evicted) = (Visit::default(), false);
     loop {
+        let before = frame::freed();
         let bounds = Bounds { enough, ..STEP };
         let swept =
             space.upgrade().and_then(|space| space.evict_pages(&mut visit, bounds, batch.as_mut()));
@@ -385,13 +387,14 @@ fn visit(
         let private = batch.as_ref().map_or(0, PageOutBatch::len);
         debug_assert!(private <= swept.entries, "each frame of the batch was in an entry");
         counter::count(Counter::PagesUnmapped, (swept.entries - private) as u64);
-        if swept.entries + swept.tables > 0 {
-            return Ok(true);
+        has_evicted |= swept.entries + swept.tables > 0;
+        if swept.entries > private {
+            cache::evict(max);
+        }
+        if private > 0 || is_over || frame::freed() != before {
+            return Ok(has_evicted);
         }
         relax(Interrupt::Killable)?;
-        if is_over {
-            return Ok(false);
-        }
     }
 }
 

@@ -142,8 +142,6 @@ struct Pages {
 struct Pending {
     fetch: Arc<Fetch>,
     pages: PageRange,
-    /// The page that was touched.
-    wanted: Page,
     /// Changes begun and ended before the fetch.
     changes: u64,
     /// A change that met its pages has begun since.
@@ -247,9 +245,7 @@ impl FilePages {
         let (offset, count) = (SnapshotOffset(window.start.start().0), window.pages());
         let fetch = Fetch::new(Source::File(self.clone()), offset, count, counters.clone());
         let (is_stale, changes) = (false, pages.changes);
-        let pending =
-            Pending { fetch: fetch.clone(), pages: window, wanted: page, changes, is_stale };
-        pages.fetches.push(pending);
+        pages.fetches.push(Pending { fetch: fetch.clone(), pages: window, changes, is_stale });
         Ok(Found::Begun(fetch))
     }
 
@@ -378,17 +374,8 @@ impl LiveFile for FilePages {
         let Some(frames) = frames.filter(|_| !pending.is_stale || mutants::stale_fetch()) else {
             return;
         };
-        let is_same = |index: usize, other: usize| {
-            let at = |index: usize| frames.get(index).map(Frame::addr);
-            at(index) == at(other)
-        };
-        for (index, (page, frame)) in pending.pages.iter().zip(frames).enumerate() {
-            // Holes around a page have one frame together, so that to drop them would free none.
-            let is_hole = frame.is_zero_page()
-                || is_same(index, index + 1)
-                || index > 0 && is_same(index, index - 1);
-            let is_kept = page == pending.wanted || !is_hole;
-            if is_kept && pages.tree.get(page).is_none() {
+        for (page, frame) in pending.pages.iter().zip(frames) {
+            if pages.tree.get(page).is_none() {
                 // Without a frame for a table that was freed meanwhile, the page stays absent.
                 let put = pages.tree.put(page, Held::Frame(frame.clone()), Claim::Kernel);
                 if put.is_ok() {

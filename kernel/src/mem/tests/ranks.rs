@@ -110,6 +110,32 @@ fn q3_one_search_swaps_out_what_a_fork_shares() {
     }
 }
 
+/// Pages of holes are one frame, whose mappings free nothing. Behind more of them than one step of
+/// a search looks for, a claim finds the clean pages that do.
+#[test]
+fn q2_pages_of_holes_end_no_search() {
+    let _alone = host::exclusive();
+    let (holes, count) = (4 * reclaim::BATCH as u64, 8);
+    let pager = TestPager::new(Answers::Now);
+    let hole = Hole { offset: 0, length: pages(holes) };
+    let sparse = pager.holey(1, 1, 0, holes, vec![hole]);
+    let data = pager.snapshot(2, 1, 0, count);
+    let space = space_of(holes + count);
+    assert_eq!(associate(&space, at(0), holes, &sparse, 0), Ok(holes));
+    assert_eq!(associate(&space, at(holes), count, &data, 0), Ok(count));
+    (0..holes).for_each(|page| assert_eq!(load(&space, at(page)), 0));
+    (holes..holes + count).for_each(|page| assert_ne!(load(&space, at(page)), 0));
+    drop((sparse, data));
+    let mut hoard = Vec::new();
+    while let Ok(frame) = Frame::zeroed_for(Claim::Program) {
+        hoard.push(frame);
+    }
+    let resident = |range: core::ops::Range<u64>| {
+        range.filter(|&page| space.with(|state| state.table.get(at(page).page()).is_some())).count()
+    };
+    assert_eq!(resident(holes..holes + count), 0, "these pages could leave");
+}
+
 #[test]
 fn q4_a_search_in_vain_is_not_repeated() {
     let _alone = host::exclusive();

@@ -34,7 +34,7 @@ pub use leases::recall;
 pub use writers::{MAX_WRITERS, await_work, begin_writers, write_what_is_due};
 
 use super::{FileObject, Identity, MAX_OFFSET, MappingSource, mutants};
-use crate::mem::file_pages::{Keeper, Opened, Reservation, Taken};
+use crate::mem::file_pages::{Keeper, Opened, Reservation};
 use crate::mem::stores::Share;
 use crate::mem::{
     Backing, Claim, FileMapping, FilePages, PAGE_BYTES, Page, PageRange, Space, fallible,
@@ -169,12 +169,12 @@ pub fn before_read(
     offset: FileOffset,
     length: ByteCount,
 ) -> Result<(), Errno> {
-    let Some(file) = find_object(object) else { return Ok(()) };
-    let range = pages_of(offset, offset.saturating_add(length));
-    if file.pages.is_dirty_in(range) && !mutants::read_past_stores() {
-        file.synchronise(range)?;
+    match find_object(object) {
+        Some(file) if !mutants::read_past_stores() => {
+            file.synchronise(pages_of(offset, offset.saturating_add(length)))
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Writes all dirty pages of a file, as for fsync(2).
@@ -190,10 +190,7 @@ pub fn synchronise(space: &Arc<Space>, range: PageRange) -> Result<(), Errno> {
         && let Some((mapping, pages, behind)) = space.next_mapped_file(rest)
     {
         rest = behind;
-        let written = mapping.synchronise(pages);
-        let known = FILES.lock().values().find(|file| Arc::ptr_eq(&file.pages, &mapping)).cloned();
-        let reported = known.map_or(Ok(()), |file| file.failures.report(mapping.opened()));
-        result = result.and(written).and(reported);
+        result = result.and(mapping.synchronise(pages));
     }
     result
 }
@@ -310,7 +307,7 @@ impl Keeper for MappedFile {
         if !mutants::reserve_nothing() {
             self.reserve(page)?;
         }
-        self.pages.make_own(page, Reservation::Reserved, claim)
+        self.pages.make_own(page, Reservation::Made, claim)
     }
 
     fn renew_lease(&self) -> Result<(), Errno> {
@@ -322,6 +319,10 @@ impl Keeper for MappedFile {
             return Ok(());
         }
         let mut size = self.size.lock()?;
-        self.write_back(&mut size, range, Taken::All, &mut usize::MAX.clone())
+        self.write_all_back(&mut size, range)
+    }
+
+    fn report(&self, opened: &dyn Opened) -> Result<(), Errno> {
+        self.failures.report(opened)
     }
 }

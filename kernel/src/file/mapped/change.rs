@@ -7,7 +7,7 @@
 
 use super::{MappedFile, find, pages_of};
 use crate::file::{Identity, mutants};
-use crate::mem::file_pages::{Leaving, Taken};
+use crate::mem::file_pages::Leaving;
 use crate::mem::{Page, PageRange};
 use foundation::{ByteCount, Errno, FileOffset};
 
@@ -56,8 +56,7 @@ impl MappedFile {
         let mut size = self.size.lock()?;
         let Some(affected) = self.affected(extent, &mut size)? else { return request() };
         self.pages.begin_change(affected.pages)?;
-        let all = &mut usize::MAX.clone();
-        let written = self.write_back(&mut size, affected.kept, Taken::All, all);
+        let written = self.write_all_back(&mut size, affected.kept);
         let result = written.and_then(|()| request());
         let leaving = if result.is_ok() { Leaving::All } else { Leaving::Clean };
         self.pages.end_change(affected.pages, leaving);

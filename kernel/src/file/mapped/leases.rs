@@ -7,7 +7,7 @@
 
 use super::{EVERYTHING, MappedFile, find};
 use crate::file::Identity;
-use crate::mem::file_pages::{Leaving, Taken};
+use crate::mem::file_pages::Leaving;
 use crate::mem::wanted;
 use alloc::boxed::Box;
 use foundation::Errno;
@@ -54,8 +54,7 @@ impl MappedFile {
         if let Ok(mut size) = self.size.lock() {
             // Nobody interrupts a writer.
             let _ = self.pages.begin_change(EVERYTHING);
-            let all = &mut usize::MAX.clone();
-            let written = self.write_back(&mut size, EVERYTHING, Taken::All, all);
+            let written = self.write_all_back(&mut size, EVERYTHING);
             let leaving = if written.is_ok() { Leaving::All } else { Leaving::Clean };
             self.pages.set_leased(false);
             *size = None;

@@ -25,10 +25,20 @@ fn is_refusal(error: Errno) -> bool {
 }
 
 impl MappedFile {
+    /// Writes all dirty pages of a range to the file, as [`write_back`](Self::write_back) does.
+    pub(super) fn write_all_back(
+        &self,
+        size: &mut Option<ByteCount>,
+        range: PageRange,
+    ) -> Result<(), Errno> {
+        let mut all = usize::MAX;
+        self.write_back(size, range, Taken::All, &mut all)
+    }
+
     /// Writes up to `left` dirty pages of a range to the file, up to the file's end; `left` is
     /// reduced by their number. Where the server refuses some, the others are written all the same,
     /// and the first error is returned. `size` is what the file's lock protects.
-    pub(super) fn write_back(
+    fn write_back(
         &self,
         size: &mut Option<ByteCount>,
         range: PageRange,

@@ -8,7 +8,6 @@
 use super::{EVERYTHING, FILES, Identity, MappedFile};
 use crate::arch::clock;
 use crate::file::mutants;
-use crate::mem::file_pages::{Leaving, Taken};
 use crate::mem::wanted::WRITERS;
 use crate::sync::{Interrupt, Once};
 use alloc::sync::Arc;
@@ -155,9 +154,7 @@ impl MappedFile {
         if let Ok(mut size) = self.size.lock() {
             // Unless there is another failure, nothing is tried again.
             self.retry.at_ns.store(NEVER, Ordering::Relaxed);
-            let all = &mut usize::MAX.clone();
-            let written = self.write_back(&mut size, EVERYTHING, Taken::All, all);
-            is_written = written.is_ok();
+            is_written = self.write_all_back(&mut size, EVERYTHING).is_ok();
             if self.is_lost() {
                 self.give_up();
                 is_written = true;
@@ -174,7 +171,7 @@ impl MappedFile {
 
     /// The server is gone: what was stored cannot be kept.
     fn give_up(&self) {
-        let lost = self.pages.drop_pages(Leaving::All);
+        let lost = self.pages.drop_pages();
         if lost > 0 && !mutants::lose_silently() {
             self.failures.note(Errno::EIO);
             let path = self.path.escape_ascii();

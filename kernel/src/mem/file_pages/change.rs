@@ -68,13 +68,13 @@ impl FilePages {
         self.settled.wake_all();
     }
 
-    /// Takes all pages out of memory that are neither dirty nor mapped, or all of them where what
-    /// was stored cannot be kept. Returns how many dirty ones were lost.
-    pub fn drop_pages(&self, leaving: Leaving) -> usize {
+    /// Takes all pages out of memory, where what was stored cannot be kept. Returns how many dirty
+    /// ones were lost.
+    pub fn drop_pages(&self) -> usize {
         let all = PageRange { start: Page(0), end: Page(u64::MAX) };
         let before = self.dirty_pages();
         if self.begin_change(all).is_ok() {
-            self.end_change(all, leaving);
+            self.end_change(all, Leaving::All);
         }
         before - self.dirty_pages()
     }

@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 
 use super::{FilePages, wanted};
+use crate::mem::PageRange;
 use alloc::sync::Arc;
 use core::ops::Deref;
 use core::sync::atomic::Ordering;
+use foundation::Errno;
 
 /// The open file that was mapped. As on Linux, a mapping keeps it open.
 pub trait Opened: Send + Sync {
@@ -40,6 +42,14 @@ impl FileMapping {
     /// The open file that was mapped.
     pub fn opened(&self) -> &dyn Opened {
         &*self.0.opened
+    }
+
+    /// Writes the dirty pages of a range to the file, and reports also what has failed and was not
+    /// reported to the open file. May wait for the file's server.
+    pub fn synchronise(&self, pages: PageRange) -> Result<(), Errno> {
+        let keeper = self.0.file.keeper.upgrade().ok_or(Errno::EIO)?;
+        let written = keeper.synchronise(pages);
+        written.and(keeper.report(self.opened()))
     }
 
     /// Whether both are of the same open file.

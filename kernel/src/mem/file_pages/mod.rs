@@ -37,7 +37,7 @@ mod write_back;
 
 pub use change::Leaving;
 pub use mapping::{FileMapping, Opened};
-pub use own::Space as Reservation;
+pub use own::Reservation;
 pub use write_back::{Taken, WriteBack};
 
 pub(super) use mappers::{MappedFiles, Mapper, Treatment};
@@ -88,6 +88,9 @@ pub trait Keeper: Send + Sync {
 
     /// Writes the dirty pages of a range to the file.
     fn synchronise(&self, range: PageRange) -> Result<(), Errno>;
+
+    /// The failure to write pages that was not reported to an open file of the file. Never waits.
+    fn report(&self, opened: &dyn Opened) -> Result<(), Errno>;
 }
 
 /// The pages of a mapped file.
@@ -280,7 +283,7 @@ impl FilePages {
         if self.needs_reservation(page) {
             self.keeper.upgrade().ok_or(Errno::EIO)?.admit_store(page, claim)
         } else {
-            self.make_own(page, own::Space::Kept, claim)
+            self.make_own(page, own::Reservation::Kept, claim)
         }
     }
 
@@ -304,19 +307,9 @@ impl FilePages {
         self.inner.lock().is_leased
     }
 
-    /// Writes the dirty pages of a range to the file. May wait for its server.
-    pub fn synchronise(&self, range: PageRange) -> Result<(), Errno> {
-        self.keeper.upgrade().ok_or(Errno::EIO)?.synchronise(range)
-    }
-
     /// Number of pages that are dirty or being written.
     pub fn dirty_pages(&self) -> usize {
         self.inner.lock().dirty
-    }
-
-    /// Whether the server has refused dirty pages of the file.
-    pub fn has_refused_pages(&self) -> bool {
-        self.inner.lock().refused > 0
     }
 
     /// The file's pages should be written. Allocates nothing and locks nothing.

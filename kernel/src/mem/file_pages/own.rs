@@ -35,9 +35,9 @@ impl Reserved {
 
 /// Why the server will take the page when it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Space {
+pub enum Reservation {
     /// It was just asked to reserve space. The caller holds the file's lock since.
-    Reserved,
+    Made,
     /// It did so when the page became dirty, and the page is dirty, or being written, ever since;
     /// or a moment ago, together with others.
     Kept,
@@ -80,10 +80,15 @@ impl FilePages {
     /// Makes a page dirty, with a copy of its frame that is its own. Does nothing where the page
     /// has changed, or may not be stored to now: the caller looks again. May wait for other
     /// threads, but for no server.
-    pub fn make_own(&self, page: Page, space: Space, claim: Claim) -> Result<(), Errno> {
+    pub fn make_own(
+        &self,
+        page: Page,
+        reservation: Reservation,
+        claim: Claim,
+    ) -> Result<(), Errno> {
         {
             let mut pages = self.inner.lock();
-            if !pages.can_be_copied(page, space) {
+            if !pages.can_be_copied(page, reservation) {
                 return Ok(());
             }
             pages.copying += 1;
@@ -95,7 +100,7 @@ impl FilePages {
         pages.copying -= 1;
         pages.set(page, |flags| flags - COPYING);
         let copied = match unmapped {
-            Ok(()) if pages.can_be_copied(page, space) => pages.copy(page, claim),
+            Ok(()) if pages.can_be_copied(page, reservation) => pages.copy(page, claim),
             Ok(()) => Ok(false),
             Err(interrupted) => Err(interrupted.into()),
         };
@@ -120,9 +125,9 @@ impl Pages {
         }
     }
 
-    fn can_be_copied(&self, page: Page, space: Space) -> bool {
+    fn can_be_copied(&self, page: Page, reservation: Reservation) -> bool {
         let Some(entry) = self.tree.get(page) else { return false };
-        let is_promised = space == Space::Reserved
+        let is_promised = reservation == Reservation::Made
             || entry.flags().intersects(DIRTY | WRITING)
             || self.reserved.holds(page);
         is_promised

@@ -138,18 +138,22 @@ fn m4_holes_and_lengths_keep_stores() -> Outcome {
     sys::close(fd).named("close")
 }
 
+/// Transfers between a file and its own mapping: round, from, to, length. Aligned or not, over each
+/// other, and to the same place.
+const TRANSFERS: [(u8, usize, usize, usize); 5] = [
+    (1, 0, 12 * PAGE, 8 * PAGE),
+    (2, 5 * PAGE + 100, 14 * PAGE + 7, 5 * PAGE + 1),
+    (3, 12 * PAGE, 0, 12 * PAGE),
+    (4, 4 * PAGE, 4 * PAGE, 6 * PAGE),
+    (5, 4 * PAGE + 300, 4 * PAGE + 300, 100),
+];
+
 /// read(2) puts bytes of the file into a mapping of the same file: from other pages, and from the
 /// same place.
 #[guest_test]
 fn m4_reads_into_the_mapping() -> Outcome {
     let mut model = Model::new("into", 3)?;
-    for (round, from, to, length) in [
-        (1, 0, 12 * PAGE, 8 * PAGE),
-        (2, 5 * PAGE + 100, 14 * PAGE + 7, 5 * PAGE + 1),
-        (3, 12 * PAGE, 0, 12 * PAGE),
-        (4, 4 * PAGE, 4 * PAGE, 6 * PAGE),
-        (5, 4 * PAGE + 300, 4 * PAGE + 300, 100),
-    ] {
+    for (round, from, to, length) in TRANSFERS {
         model.store(round);
         let count = os::pread(model.file.fd, model.map.at(to), length, from as u64);
         check_eq!(count, Ok(length), "bytes read, round {round}");
@@ -164,13 +168,7 @@ fn m4_reads_into_the_mapping() -> Outcome {
 #[guest_test]
 fn m4_writes_from_the_mapping() -> Outcome {
     let mut model = Model::new("from", 4)?;
-    for (round, from, to, length) in [
-        (1, 0, 12 * PAGE, 8 * PAGE),
-        (2, 5 * PAGE + 100, 14 * PAGE + 7, 5 * PAGE + 1),
-        (3, 12 * PAGE, 0, 12 * PAGE),
-        (4, 4 * PAGE, 4 * PAGE, 6 * PAGE),
-        (5, 4 * PAGE + 300, 4 * PAGE + 300, 100),
-    ] {
+    for (round, from, to, length) in TRANSFERS {
         model.store(round);
         let count = os::pwrite(model.file.fd, model.map.at(from), length, to as u64);
         check_eq!(count, Ok(length), "bytes written, round {round}");

@@ -264,6 +264,7 @@ pub const GROUPS: &[Group] = &[
         files: Files {
             packages: &[
                 ("libpython3.11-minimal", "usr/lib/python3.11"),
+                ("libpython3.11-stdlib", PYTHON_MMAP),
                 ("python3-lmdb", "usr/lib/python3/dist-packages/lmdb"),
                 ("liblmdb0", "usr/lib/x86_64-linux-gnu"),
             ],

@@ -98,7 +98,7 @@ fn segments() -> Outcome {
         let mut code = vec![0x48, 0xb8];
         code.extend_from_slice(&(u64::from(selector) << 32 | u64::from(target)).to_le_bytes());
         code.extend_from_slice(&[0x50, 0xff, 0x2c, 0x24]);
-        // Linux may have a segment for 32-bit code, where the system call is an invalid instruction.
+        // Linux may have a segment for 32-bit code, where the system call is no instruction.
         dies(&format!("far jump to {selector:#x}"), &code, &[SEGV, ILL])?;
         // With SMAP, QEMU's returns fault for ever: they read the user's stack as the kernel would.
         if has_smap() {

@@ -63,6 +63,17 @@ const C_LIBRARY: &[&str] = &[
 /// Python's module of mappings, in the package libpython3.11-stdlib.
 const PYTHON_MMAP: &str = "usr/lib/python3.11/lib-dynload/mmap.cpython-311-x86_64-linux-gnu.so";
 
+/// What scripts need that use LMDB and mappings from Python.
+const PYTHON_LMDB: Files = Files {
+    packages: &[
+        ("libpython3.11-minimal", "usr/lib/python3.11"),
+        ("libpython3.11-stdlib", PYTHON_MMAP),
+        ("python3-lmdb", "usr/lib/python3/dist-packages/lmdb"),
+        ("liblmdb0", "usr/lib/x86_64-linux-gnu"),
+    ],
+    ..Files::NONE
+};
+
 /// A named script for the group's interpreter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Case {
@@ -188,14 +199,7 @@ pub const GROUPS: &[Group] = &[
         ..group("gcc", "busybox sh", &["cc1", "as", "ld"], include_str!("../../foreign/gcc.cases"))
     },
     Group {
-        files: Files {
-            packages: &[
-                ("libpython3.11-minimal", "usr/lib/python3.11"),
-                ("python3-lmdb", "usr/lib/python3/dist-packages/lmdb"),
-                ("liblmdb0", "usr/lib/x86_64-linux-gnu"),
-            ],
-            ..Files::NONE
-        },
+        files: PYTHON_LMDB,
         ..group(
             "lmdb",
             "busybox sh",
@@ -261,15 +265,7 @@ pub const GROUPS: &[Group] = &[
         )
     },
     Group {
-        files: Files {
-            packages: &[
-                ("libpython3.11-minimal", "usr/lib/python3.11"),
-                ("libpython3.11-stdlib", PYTHON_MMAP),
-                ("python3-lmdb", "usr/lib/python3/dist-packages/lmdb"),
-                ("liblmdb0", "usr/lib/x86_64-linux-gnu"),
-            ],
-            ..Files::NONE
-        },
+        files: PYTHON_LMDB,
         ..group(
             "mapped_large",
             "busybox sh",

@@ -48,6 +48,15 @@ fn map_file(server: &Server) -> Outcome<Buffer> {
     Ok(map)
 }
 
+/// A server that holds reads while there is trouble, and its mapped file, whose pages are fetched
+/// one by one while the first part of the result lives.
+fn map_held(name: &str) -> Outcome<([lazy::Knob; 2], Server, Buffer)> {
+    let knobs = lazy::fault_around(1)?;
+    let server = Server::mount(name, WRITABLE, holds(Op::Read))?;
+    let map = map_file(&server)?;
+    Ok((knobs, server, map))
+}
+
 /// The byte that file 0 has at an offset.
 fn original(at: usize) -> u8 {
     byte(1000, at as u64)
@@ -360,9 +369,7 @@ fn m1_replaced_while_it_is_fetched() -> Outcome {
     if !lazy::present() {
         return Ok(());
     }
-    let _knob = lazy::fault_around(1)?;
-    let server = Server::mount("m1", WRITABLE, holds(Op::Read))?;
-    let map = map_file(&server)?;
+    let (_knob, server, map) = map_held("m1")?;
     server.wire.choose(TROUBLE);
     LOAD_AT.store(map.at(5 * PAGE + 7), Ordering::SeqCst);
     let thread = Thread::start(load_there, 0)?;
@@ -386,9 +393,7 @@ fn m1_one_fetch_for_all() -> Outcome {
     if !lazy::present() {
         return Ok(());
     }
-    let _knob = lazy::fault_around(1)?;
-    let server = Server::mount("m1", WRITABLE, holds(Op::Read))?;
-    let map = map_file(&server)?;
+    let (_knob, server, map) = map_held("m1")?;
     server.wire.choose(TROUBLE);
     let before = server.wire.requests(Op::Read);
     let start = |number: usize| {
@@ -423,9 +428,7 @@ fn m4_written_while_it_is_fetched() -> Outcome {
     if !lazy::present() {
         return Ok(());
     }
-    let _knob = lazy::fault_around(1)?;
-    let server = Server::mount("m4", WRITABLE, holds(Op::Read))?;
-    let map = map_file(&server)?;
+    let (_knob, server, map) = map_held("m4")?;
     let fd = os::open(&server.file(0)).named("open")?;
     server.wire.choose(TROUBLE);
     let reader = Child::start("reader", || {

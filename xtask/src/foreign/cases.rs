@@ -74,6 +74,21 @@ const PYTHON_LMDB: Files = Files {
     ..Files::NONE
 };
 
+/// Ruby's extensions, and those of its scripts that the cases load.
+const RUBY: Files = Files {
+    packages: &[
+        ("libruby3.1", "usr/lib/x86_64-linux-gnu/ruby/3.1.0"),
+        ("libruby3.1", "usr/lib/ruby/3.1.0/fileutils.rb"),
+        ("libruby3.1", "usr/lib/ruby/3.1.0/delegate.rb"),
+        ("libruby3.1", "usr/lib/ruby/3.1.0/tempfile.rb"),
+        ("libruby3.1", "usr/lib/ruby/3.1.0/tmpdir.rb"),
+        ("libruby3.1", "usr/lib/ruby/3.1.0/open3.rb"),
+        ("libruby3.1", "usr/lib/ruby/3.1.0/timeout.rb"),
+        ("libruby3.1", "usr/lib/ruby/3.1.0/socket.rb"),
+    ],
+    ..Files::NONE
+};
+
 /// A named script for the group's interpreter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Case {
@@ -217,6 +232,26 @@ pub const GROUPS: &[Group] = &[
             ],
             include_str!("../../foreign/lmdb.cases"),
         )
+    },
+    group("git", "bash", &["bash", "git"], include_str!("../../foreign/git.cases")),
+    Group {
+        files: Files {
+            packages: &[("tcc", "usr/lib/x86_64-linux-gnu/tcc")],
+            machine: C_LIBRARY,
+            ..Files::NONE
+        },
+        ..group(
+            "make",
+            "busybox sh",
+            &["make", "ninja", "tcc"],
+            include_str!("../../foreign/make.cases"),
+        )
+    },
+    group("rsync", "busybox sh", &["rsync"], include_str!("../../foreign/rsync.cases")),
+    Group {
+        files: RUBY,
+        memory: "256M",
+        ..group("ruby", "busybox sh", &["ruby3.1"], include_str!("../../foreign/ruby.cases"))
     },
     group(
         "gdbm",

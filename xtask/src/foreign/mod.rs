@@ -12,6 +12,7 @@ mod profit;
 mod programs;
 mod report;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
@@ -146,6 +147,8 @@ struct Ready {
     tree: PathBuf,
     /// Folder of the unpacked packages, each in a folder of its name.
     packages: PathBuf,
+    /// Where the host's dynamic loader must search, too.
+    library_folders: BTreeSet<PathBuf>,
     additions: Vec<Addition>,
 }
 
@@ -228,10 +231,14 @@ fn prepare(
     cases: &[Case],
 ) -> Result<Result<Ready, String>> {
     let mut additions = Vec::new();
+    let mut library_folders = BTreeSet::new();
     let bin = store.fresh("bin")?;
     for name in ["busybox"].iter().chain(group.programs) {
         match store.get(name, &bin) {
-            Ok(fetched) => additions.extend(fetched.additions(name)),
+            Ok(fetched) => {
+                additions.extend(fetched.additions(name));
+                library_folders.extend(fetched.library_folders().map(Path::to_owned));
+            }
             Err(why) => return Ok(Err(format!("{name} is not available: {why}"))),
         }
     }
@@ -269,7 +276,8 @@ fn prepare(
     if let Some(missing) = additions.iter().find(|addition| !addition.host.exists()) {
         return Ok(Err(format!("there is no {}", missing.host.display())));
     }
-    Ok(Ok(Ready { bin, cases: folder, tree, packages: store.packages.folder(), additions }))
+    let packages = store.packages.folder();
+    Ok(Ok(Ready { bin, cases: folder, tree, packages, library_folders, additions }))
 }
 
 /// Copies a folder with its contents.
@@ -309,6 +317,9 @@ fn on_linux(
         command.env(name, path);
     }
     command.env("INTERPRETER", group.interpreter).envs(ENVIRONMENT);
+    if !ready.library_folders.is_empty() {
+        command.env("LD_LIBRARY_PATH", std::env::join_paths(&ready.library_folders)?);
+    }
     let (ended, output) =
         process::capture(paths, command, Duration::from_secs(group.limit_s), interrupts)?;
     if matches!(ended, Ended::Stopped) {

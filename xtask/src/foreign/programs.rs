@@ -21,6 +21,8 @@ pub const GUEST_BIN: &str = "opt/bin";
 pub enum Source {
     /// A package of the distribution: its name, and the file in it.
     Package(&'static str, &'static str),
+    /// A package, the file in it, and the packages of libraries that the host may not have.
+    Linked(&'static str, &'static str, &'static [&'static str]),
     /// An installed program of the host, with its dynamic loader and libraries.
     Machine(&'static str),
     /// A crate from crates.io, linked statically: the crate's name.
@@ -42,6 +44,12 @@ pub struct Program {
 const fn program(name: &'static str, source: Source) -> Program {
     Program { name, source }
 }
+
+/// What rsync is linked with.
+const RSYNC_LIBRARIES: &[&str] =
+    &["libacl1", "liblz4-1", "libpopt0", "libssl3", "libxxhash0", "libzstd1", "zlib1g"];
+/// What Ruby is linked with.
+const RUBY_LIBRARIES: &[&str] = &["libruby3.1", "libgmp10", "libcrypt1", "zlib1g"];
 
 /// All programs that cases use.
 pub const PROGRAMS: &[Program] = &[
@@ -98,7 +106,11 @@ pub const PROGRAMS: &[Program] = &[
     program("mawk", Source::Machine("mawk")),
     program("dash", Source::Machine("dash")),
     program("openssl", Source::Machine("openssl")),
-    program("git", Source::Machine("git")),
+    program("git", Source::Linked("git", "usr/bin/git", &["libpcre2-8-0", "zlib1g"])),
+    program("make", Source::Package("make", "usr/bin/make")),
+    program("ninja", Source::Linked("ninja-build", "usr/bin/ninja", &["libstdc++6"])),
+    program("rsync", Source::Linked("rsync", "usr/bin/rsync", RSYNC_LIBRARIES)),
+    program("ruby3.1", Source::Linked("ruby3.1", "usr/bin/ruby3.1", RUBY_LIBRARIES)),
     program("file", Source::Machine("file")),
     program("as", Source::Machine("as")),
     program("ld", Source::Machine("ld")),
@@ -111,7 +123,20 @@ pub struct Fetched {
     pub file: PathBuf,
     /// Dynamic loader and libraries, each at the path where it is searched.
     pub libraries: Vec<PathBuf>,
+    /// Further libraries, from packages.
+    packaged: Vec<Packaged>,
 }
+
+/// A library in an unpacked package.
+#[derive(Debug, Clone)]
+struct Packaged {
+    file: PathBuf,
+    /// Where it would be installed, without the leading slash.
+    installed: String,
+}
+
+/// Folders of libraries in packages.
+const LIBRARY_FOLDERS: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
 
 /// The folder of everything that is fetched or built.
 pub struct ForeignFolder {
@@ -146,8 +171,14 @@ impl ForeignFolder {
             .iter()
             .find(|program| program.name == name)
             .ok_or_else(|| format!("{name} is not a known program"))?;
+        let packaged = match program.source {
+            Source::Linked(_, _, packages) => packages,
+            _ => &[],
+        };
         let file = match program.source {
-            Source::Package(package, path) => self.packages.file(package, path)?,
+            Source::Package(package, path) | Source::Linked(package, path, _) => {
+                self.packages.file(package, path)?
+            }
             Source::Machine(name) => find_on_machine(name)?,
             Source::Crate(crate_name) => self.build(crate_name, name)?,
             Source::Test(tests) => tests.build(&self.root, &self.packages, name)?,
@@ -155,7 +186,30 @@ impl ForeignFolder {
         };
         let here = bin.join(name);
         fs::copy(&file, &here).map_err(|error| format!("{}: {error}", file.display()))?;
-        Ok(Fetched { libraries: libraries(&here)?, file: here })
+        let folders = self.library_folders(packaged)?;
+        let (mut libraries, mut packaged) = (Vec::new(), Vec::new());
+        for file in find_libraries(&here, &folders)? {
+            match file.strip_prefix(self.packages.folder()) {
+                // Behind the package's name.
+                Ok(path) => packaged.push(Packaged {
+                    installed: path.components().skip(1).collect::<PathBuf>().display().to_string(),
+                    file,
+                }),
+                Err(_) => libraries.push(file),
+            }
+        }
+        Ok(Fetched { libraries, file: here, packaged })
+    }
+
+    /// The folders of libraries in packages.
+    fn library_folders(&self, packages: &[&str]) -> Result<Vec<PathBuf>, String> {
+        let mut folders = Vec::new();
+        for package in packages {
+            let unpacked = self.packages.unpack(package)?;
+            folders.extend(LIBRARY_FOLDERS.map(|folder| unpacked.join(folder)));
+        }
+        folders.retain(|folder| folder.exists());
+        Ok(folders)
     }
 
     /// Builds a crate's program, unless that has been done.
@@ -187,7 +241,16 @@ impl Fetched {
             host: path.clone(),
             guest: path.to_string_lossy().trim_start_matches('/').to_owned(),
         });
-        std::iter::once(program).chain(libraries).collect()
+        let packaged = self.packaged.iter().map(|library| Addition {
+            host: library.file.clone(),
+            guest: library.installed.clone(),
+        });
+        std::iter::once(program).chain(libraries).chain(packaged).collect()
+    }
+
+    /// Folders where the host's dynamic loader must search, too.
+    pub fn library_folders(&self) -> impl Iterator<Item = &Path> {
+        self.packaged.iter().filter_map(|library| library.file.parent())
     }
 }
 
@@ -201,9 +264,12 @@ fn find_on_machine(name: &str) -> Result<PathBuf, String> {
 }
 
 /// The dynamic loader and the libraries of a program, as `ldd` prints them; none for a static one.
-fn libraries(program: &Path) -> Result<Vec<PathBuf>, String> {
+/// They are searched in `folders` first.
+fn find_libraries(program: &Path, folders: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
+    let path = std::env::join_paths(folders).map_err(|error| error.to_string())?;
     let output = Command::new("ldd")
         .arg(program)
+        .env("LD_LIBRARY_PATH", path)
         .stdin(Stdio::null())
         .output()
         .map_err(|error| format!("ldd: {error}"))?;

@@ -82,6 +82,7 @@ const RUBY: Files = Files {
         ("libruby3.1", "usr/lib/ruby/3.1.0/delegate.rb"),
         ("libruby3.1", "usr/lib/ruby/3.1.0/tempfile.rb"),
         ("libruby3.1", "usr/lib/ruby/3.1.0/tmpdir.rb"),
+        ("libruby3.1", "usr/lib/ruby/3.1.0/open3"),
         ("libruby3.1", "usr/lib/ruby/3.1.0/open3.rb"),
         ("libruby3.1", "usr/lib/ruby/3.1.0/timeout.rb"),
         ("libruby3.1", "usr/lib/ruby/3.1.0/socket.rb"),

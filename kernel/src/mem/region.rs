@@ -116,6 +116,8 @@ pub struct Region {
     pub lock: Lock,
     /// What a child does not get.
     pub on_fork: ForkAdvice,
+    /// Whether it grows when memory below it is touched (`MAP_GROWSDOWN`).
+    pub grows_down: bool,
     /// Shown in /proc/PID/maps: `[heap]`, `[stack]`, or empty.
     pub label: &'static str,
     /// How its snapshot-backed pages are accessed.
@@ -128,7 +130,8 @@ impl Region {
         let associated =
             if matches!(backing, Backing::Snapshot { .. }) { pages } else { PageCount::ZERO };
         let (habit, lock, on_fork) = Default::default();
-        Self { pages, prot, backing, associated, touched: false, lock, on_fork, label, habit }
+        let (touched, grows_down) = (false, false);
+        Self { pages, prot, backing, associated, touched, lock, on_fork, grows_down, label, habit }
     }
 
     /// Whether its resident pages stay.
@@ -169,6 +172,7 @@ impl Region {
         };
         let same_marks = self.touched == next.touched && self.habit.cleaned == next.habit.cleaned;
         let same_marks = same_marks && self.lock == next.lock && self.on_fork == next.on_fork;
+        let same_marks = same_marks && self.grows_down == next.grows_down;
         backing && self.prot == next.prot && self.label == next.label && same_marks
     }
 

@@ -125,7 +125,9 @@ ranks! {
     ThreadSignals: Spin,
     /// pending signals of a process.
     ProcessSignals: Spin,
-    /// signal dispositions of a process.
+    /// which signal dispositions a process uses.
+    ProcessActions: Spin,
+    /// signal dispositions.
     SignalActions: Spin,
     /// name, credentials and limits of a process.
     Identity: Spin,

@@ -60,7 +60,13 @@ fn work_before_user(registers: SavedRegisters<'_>) -> ReturnPath {
 
 /// How a system call that a signal interrupted continues; `None` if none was interrupted.
 fn restart_of(registers: SavedRegisters<'_>) -> Option<Restart> {
-    if !registers.are_of_system_call() || registers.result() != deliver::error(Errno::EINTR) {
+    if !registers.are_of_system_call() {
+        return None;
+    }
+    if registers.result() == deliver::error(deliver::RESTART) {
+        return Some(Restart::Always);
+    }
+    if registers.result() != deliver::error(Errno::EINTR) {
         return None;
     }
     let restart = table::find(registers.number()).map_or(Restart::Usual, |call| call.restart);

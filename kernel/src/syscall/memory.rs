@@ -19,6 +19,23 @@ use linux_raw_sys::general as linux;
 
 const PAGE: u64 = PAGE_BYTES as u64;
 
+/// The flags of mmap(2) that are known to have an effect, or none.
+const KNOWN_FLAGS: u32 = linux::MAP_TYPE
+    | linux::MAP_FIXED
+    | linux::MAP_ANONYMOUS
+    | linux::MAP_GROWSDOWN
+    | linux::MAP_DENYWRITE
+    | linux::MAP_EXECUTABLE
+    | linux::MAP_LOCKED
+    | linux::MAP_NORESERVE
+    | linux::MAP_POPULATE
+    | linux::MAP_NONBLOCK
+    | linux::MAP_STACK
+    | linux::MAP_HUGETLB
+    | linux::MAP_32BIT
+    | linux::MAP_HUGE_MASK << linux::MAP_HUGE_SHIFT
+    | linux::MAP_FIXED_NOREPLACE;
+
 /// Decodes protection bits. `PROT_GROWSDOWN` and `PROT_GROWSUP` are accepted by mprotect only.
 fn protection(prot: u32) -> Result<Prot, Errno> {
     let hints = linux::PROT_SEM;
@@ -63,12 +80,18 @@ pub fn mmap(
     } else {
         Placement::Anywhere(address)
     };
+    let is_anonymous = flags & linux::MAP_ANONYMOUS != 0;
+    let grows = flags & linux::MAP_GROWSDOWN != 0;
     let shared = match flags & linux::MAP_TYPE {
-        linux::MAP_SHARED | linux::MAP_SHARED_VALIDATE => true,
+        linux::MAP_SHARED | linux::MAP_SHARED_VALIDATE if grows => return Err(Errno::EINVAL),
+        linux::MAP_SHARED => true,
+        // Programs ask for new flags so, and do without where they are not known.
+        linux::MAP_SHARED_VALIDATE if is_anonymous => return Err(Errno::EINVAL),
+        linux::MAP_SHARED_VALIDATE if flags & !KNOWN_FLAGS != 0 => return Err(Errno::EOPNOTSUPP),
+        linux::MAP_SHARED_VALIDATE => true,
         linux::MAP_PRIVATE => false,
         _ => return Err(Errno::EINVAL),
     };
-    let is_anonymous = flags & linux::MAP_ANONYMOUS != 0;
     let file = if is_anonymous { None } else { Some(mappable(current, fd)?) };
     let start = match file.filter(|file| !file.object().is_zeros()) {
         Some(file) if shared => share_file(current, &file, placement, length, prot, offset)?,
@@ -88,6 +111,9 @@ pub fn mmap(
         return Err(error.into());
     }
     let mapped = UserSlice::new(start, length)?;
+    if grows && is_anonymous {
+        current.space().let_grow(mapped)?;
+    }
     if flags & linux::MAP_LOCKED != 0 && current.space().lock(mapped, Lock::Locked).is_err() {
         current.space().unmap(start, length)?;
         return Err(Errno::EAGAIN);
@@ -105,6 +131,7 @@ pub fn mmap(
 /// The open file of a descriptor, which must be open for reading.
 fn mappable(current: &dyn Caller, fd: Fd) -> Result<Arc<OpenFile>, Errno> {
     let file = super::arguments::open_file(current, fd)?;
+    file.require_not_path()?;
     file.require(Status::READ).map_err(|_| Errno::EACCES)?;
     Ok(file)
 }

@@ -9,6 +9,7 @@
 
 pub mod arguments;
 pub mod attributes;
+pub mod clone;
 pub mod entry;
 pub mod futex;
 pub mod io;

@@ -7,7 +7,6 @@ use crate::mem::UserAddr;
 use crate::task::arguments::Arguments;
 use crate::task::exec::{self, Executable};
 use crate::task::exit::{Children, Found, WaitOptions};
-use crate::task::fork::{self, Request};
 use crate::task::signal::{SIGCHLD, SignalInfo};
 use crate::task::{Current, exit, family, scheduler, send};
 use core::sync::atomic::Ordering;
@@ -34,29 +33,6 @@ pub fn getppid(current: &Current) -> Result<u64, Errno> {
 pub fn sched_yield(_: &Current) -> Result<u64, Errno> {
     scheduler::yield_now();
     Ok(0)
-}
-
-/// Implements fork(2).
-pub fn fork(current: &Current) -> Result<u64, Errno> {
-    fork::clone(current, &Request::fork()).map(u64::from)
-}
-
-/// vfork(2): the child uses the caller's memory until it calls exec or ends, and the caller waits.
-pub fn vfork(current: &Current) -> Result<u64, Errno> {
-    fork::clone(current, &Request::vfork()).map(u64::from)
-}
-
-/// Implements clone(2).
-pub fn clone(
-    current: &Current,
-    flags: u64,
-    stack: UserAddr,
-    parent_tid: UserAddr,
-    child_tid: UserAddr,
-    tls: UserAddr,
-) -> Result<u64, Errno> {
-    let request = Request { stack, parent_tid, child_tid, tls, ..Request::decode(flags)? };
-    fork::clone(current, &request).map(u64::from)
 }
 
 /// Implements execve(2).

@@ -10,9 +10,7 @@ use crate::task::signal::{
 };
 use crate::task::thread::AlternateStack;
 use crate::task::timer::Timeout;
-use crate::task::{
-    Current, WaitStatus, all_processes, find_process, find_thread, frame, oom, send,
-};
+use crate::task::{Current, all_processes, family, find_thread, frame, oom, send};
 use foundation::Errno;
 
 /// Size of a signal set, in bytes. Every call passes the size of its sets.
@@ -47,12 +45,12 @@ pub fn rt_sigaction(
     }
     let process = current.process();
     let wanted = if new.is_null() { None } else { Some(Action::from_bytes(&current.read(new)?)) };
-    let before = process.actions.lock().get(signal);
+    let before = process.with_actions(|actions| actions.get(signal));
     if !old.is_null() {
         current.write(old, &before.to_bytes())?;
     }
     if let Some(action) = wanted {
-        process.actions.lock().set(signal, action);
+        process.with_actions(|actions| actions.set(signal, action));
         if signal == SIGCHLD || action.handler == Action::IGNORE {
             // A signal that becomes ignored is no longer pending.
             let ignored = process.ignored();
@@ -99,7 +97,7 @@ pub fn rt_sigreturn(current: &Current) -> Result<u64, Errno> {
     match oom::insist(|| frame::pop(&current.thread)) {
         Ok(rax) => Ok(rax),
         Err(_) => {
-            send::begin_end(current.process(), WaitStatus::killed(SIGSEGV));
+            send::force(&current.thread, SignalInfo::kernel(SIGSEGV));
             Ok(0)
         }
     }
@@ -156,7 +154,7 @@ fn take_of(current: &Current, wanted: SignalSet) -> Option<SignalInfo> {
     own.or_else(|| current.process().pending.lock().take(others))
 }
 
-/// The information that a program passes with a signal. Only for itself it may claim the kernel or
+/// The information that a program passes with a signal. Only to itself it may claim the kernel or
 /// kill(2) as the origin; else EPERM.
 fn program_info(
     current: &Current,
@@ -166,7 +164,7 @@ fn program_info(
 ) -> Result<SignalInfo, Errno> {
     let info = SignalInfo::from_bytes(number(signal)?, &current.read(info)?);
     let pretends = info.code >= 0 || info.code == SignalInfo::TKILL;
-    if pretends && pid.unsigned_abs() != current.pid() { Err(Errno::EPERM) } else { Ok(info) }
+    if pretends && pid.unsigned_abs() != current.thread.tid { Err(Errno::EPERM) } else { Ok(info) }
 }
 
 /// Implements rt_sigqueueinfo(2).
@@ -177,7 +175,7 @@ pub fn rt_sigqueueinfo(
     info: UserAddr,
 ) -> Result<u64, Errno> {
     let info = program_info(current, pid, signal, info)?;
-    let process = u32::try_from(pid).ok().and_then(find_process).ok_or(Errno::ESRCH)?;
+    let process = u32::try_from(pid).ok().and_then(family::process_of).ok_or(Errno::ESRCH)?;
     if info.signal >= FIRST_REALTIME {
         process.pending.lock().make_room(&process.account)?;
     }
@@ -278,7 +276,7 @@ pub fn kill(current: &Current, pid: i32, signal: i32) -> Result<u64, Errno> {
     };
     match pid {
         1.. => {
-            let process = find_process(pid.unsigned_abs()).ok_or(Errno::ESRCH)?;
+            let process = family::process_of(pid.unsigned_abs()).ok_or(Errno::ESRCH)?;
             if info.signal != Signal::NONE {
                 send::to_process(&process, info);
             }

@@ -1,8 +1,8 @@
 //! The table of system calls: numbers, names, arguments, handlers.
 
 use super::{
-    attributes, futex, io, ioctl, ipc, limits, memory, misc, mounting, names, open, poll, priority,
-    process, random, signal, statx, time, unknown, xattr,
+    attributes, clone, futex, io, ioctl, ipc, limits, memory, misc, mounting, names, open, poll,
+    priority, process, random, signal, statx, time, unknown, xattr,
 };
 use crate::arch::SavedRegisters;
 use crate::file::Fd;
@@ -172,9 +172,9 @@ system_calls! {
     47 recvmsg(fd, header, flags) => ipc::recvmsg;
     48 shutdown(fd, how) => ipc::shutdown;
     53 socketpair(domain, kind, protocol, descriptors) => ipc::socketpair;
-    56 clone(flags, stack, parent_tid, child_tid, tls) => process::clone;
-    57 fork() => process::fork;
-    58 vfork() => process::vfork;
+    56 clone(flags, stack, parent_tid, child_tid, tls) => clone::clone;
+    57 fork() => clone::fork;
+    58 vfork() => clone::vfork;
     59 execve(path, arguments, environment) => process::execve;
     60 exit(status) => process::exit;
     61 wait4(pid, status, options, usage) => process::wait4;
@@ -315,8 +315,10 @@ system_calls! {
     328 pwritev2(fd, vector, count, offset, high, flags) => io::pwritev2;
     332 statx(dir, path, flags, mask, buffer) => statx::statx;
     334 rseq() => misc::without_restartable_sequences;
+    435 clone3(arguments, bytes) => clone::clone3;
     436 close_range(first, last, flags) => open::close_range;
     439 faccessat2(dir, path, mode, flags) => attributes::faccessat2;
+    449 futex_waitv(waiters, count, flags, timeout, clock) => futex::futex_waitv;
     // Sloth's own: for servers only, and far from the numbers that Linux has.
     511 exchange(fd, from, from_count, to, to_count, flags) => ipc::exchange;
 }

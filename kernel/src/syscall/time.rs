@@ -128,7 +128,12 @@ pub fn clock_nanosleep(
     remaining: UserAddr,
 ) -> Result<u64, Errno> {
     const REALTIME: i32 = 0;
-    const KNOWN: [i32; 3] = [REALTIME, 1, 7];
+    // The CPU time of a thread, which does not pass while it waits, and clocks without timers.
+    const UNSUPPORTED: [i32; 6] = [3, 4, 5, 6, 8, 9];
+    const KNOWN: [i32; 4] = [REALTIME, 1, 7, 11];
+    if UNSUPPORTED.contains(&clock) {
+        return Err(Errno::EOPNOTSUPP);
+    }
     if !KNOWN.contains(&clock) {
         return Err(Errno::EINVAL);
     }

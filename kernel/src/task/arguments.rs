@@ -77,6 +77,10 @@ impl Arguments {
         let charge = Charge::take(current.account(), Kind::Files, 0)?;
         let mut all = Self { arguments: Vec::new(), environment: Vec::new(), charge };
         read_vector(current, arguments, &mut left, (&mut all.charge, &mut all.arguments))?;
+        if all.arguments.is_empty() {
+            // A program finds its name there: it would take the environment for it.
+            fallible::push(&mut all.arguments, Vec::new())?;
+        }
         read_vector(current, environment, &mut left, (&mut all.charge, &mut all.environment))?;
         Ok(all)
     }

@@ -1,7 +1,7 @@
 //! Work that is due before the running thread returns to user mode: its end, stops, signals.
 #![forbid(unsafe_code)]
 
-use super::signal::{Action, ActionFlags, Disposition, SIGSEGV, SignalInfo, SignalSet};
+use super::signal::{Action, ActionFlags, Disposition, SIGSEGV, Signal, SignalInfo, SignalSet};
 use super::{Thread, WaitStatus, current_thread, exit, frame, oom, scheduler, send, timer};
 use crate::arch::Registers;
 use crate::sync::Interrupt;
@@ -18,7 +18,13 @@ pub enum Restart {
     WithoutHandler,
     /// It is never restarted: the program sees EINTR for every signal.
     Never,
+    /// It is restarted whatever ran. Calls that give [`RESTART`] instead of EINTR.
+    Always,
 }
+
+/// The error of a call that a signal interrupted and that is restarted in any case. No program sees
+/// it: a thread whose wait was interrupted has work to do before it returns to user mode.
+pub const RESTART: Errno = Errno(513);
 
 /// Does the work that is due: ends the thread, waits while it is stopped, delivers signals, yields.
 /// `restart` says how a system call that gave EINTR continues, if one did.
@@ -94,7 +100,8 @@ fn deliver(thread: &Arc<Thread>, info: SignalInfo, restart: &mut Option<Restart>
         Disposition::Stop => send::stop(process, info.signal),
         Disposition::Catch(action) => {
             let again = restart.take();
-            if again == Some(Restart::Usual) && action.flags().contains(ActionFlags::RESTART) {
+            let restarts = action.flags().contains(ActionFlags::RESTART);
+            if again == Some(Restart::Always) || again == Some(Restart::Usual) && restarts {
                 thread.with_registers(restart_call);
             }
             enter_handler(thread, info, action);
@@ -105,22 +112,34 @@ fn deliver(thread: &Arc<Thread>, info: SignalInfo, restart: &mut Option<Restart>
 /// Makes the thread continue in a handler.
 fn enter_handler(thread: &Arc<Thread>, info: SignalInfo, action: Action) {
     if action.flags().contains(ActionFlags::RESET) {
-        thread.process.actions.lock().set(info.signal, Action::default());
+        // The flags can still be read, as on Linux.
+        let reset = Action { handler: Action::DEFAULT, ..action };
+        thread.process.with_actions(|actions| actions.set(info.signal, reset));
     }
     let saved_mask = {
-        let mut own = thread.signals.lock();
-        let before = own.blocked;
-        let itself = if action.flags().contains(ActionFlags::NO_DEFER) {
-            SignalSet::EMPTY
-        } else {
-            SignalSet::of(info.signal)
-        };
-        own.blocked = before.union(action.mask).union(itself);
-        own.restore.take().unwrap_or(before)
+        let own = thread.signals.lock();
+        own.restore.unwrap_or(own.blocked)
     };
     if oom::insist(|| frame::push(thread, info, action, saved_mask)).is_err() {
-        // There is no space for the frame. As on Linux, this ends the process.
+        return refuse_frame(thread, info.signal);
+    }
+    let mut own = thread.signals.lock();
+    own.restore = None;
+    let itself = if action.flags().contains(ActionFlags::NO_DEFER) {
+        SignalSet::EMPTY
+    } else {
+        SignalSet::of(info.signal)
+    };
+    own.blocked = own.blocked.union(action.mask).union(itself);
+}
+
+/// A signal's frame cannot be written: SIGSEGV's handler runs instead. Where that is the signal
+/// whose frame it is, or has no handler, the process ends.
+fn refuse_frame(thread: &Arc<Thread>, signal: Signal) {
+    if signal == SIGSEGV {
         send::begin_end(&thread.process, WaitStatus::killed(SIGSEGV));
+    } else {
+        send::force(thread, SignalInfo::kernel(SIGSEGV));
     }
 }
 
@@ -128,7 +147,8 @@ fn enter_handler(thread: &Arc<Thread>, info: SignalInfo, action: Action) {
 const SYSCALL_BYTES: u64 = 2;
 
 fn restart_call(registers: &mut Registers) {
-    if registers.cause == Registers::SYSCALL && registers.rax == error(Errno::EINTR) {
+    let is_interrupted = [Errno::EINTR, RESTART].map(error).contains(&registers.rax);
+    if registers.cause == Registers::SYSCALL && is_interrupted {
         registers.rax = registers.code;
         registers.rip -= SYSCALL_BYTES;
     }

@@ -7,6 +7,7 @@
 use super::arguments::{Arguments, Pace, ScriptLine};
 use super::elf::{ELIBBAD, HEADER_BYTES, LOADER_BASE, Program};
 use super::load::{Image, load};
+use super::signal::SIGCHLD;
 use super::thread::{AlternateStack, InitialState};
 use super::{Current, Identity, WaitStatus, family, robust};
 use crate::arch::Registers;
@@ -326,7 +327,9 @@ fn commit(
     // The process gets a table of its own.
     let old_files = process.replace_files(Some(Arc::new(Mutex::new(files))));
     *process.identity.lock() = identity;
-    process.actions.lock().reset_handlers();
+    let actions = process.with_actions(|actions| actions.clone());
+    process.replace_actions(actions);
+    process.set_exit_signal(SIGCHLD);
     {
         let mut own = thread.signals.lock();
         own.alternate = AlternateStack::default();

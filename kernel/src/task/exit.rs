@@ -2,11 +2,13 @@
 #![forbid(unsafe_code)]
 
 use super::WaitStatus;
+use super::family::Relations;
 use super::process::{Life, News};
 use super::signal::{Action, ActionFlags, SIGCHLD, Signal};
 use super::{
-    Current, Process, Thread, family, find_process, futex, init, mutants, oom, robust, scheduler,
-    send, timer,
+    Current, Process, Thread, family, find_process,
+    futex::{self, Futex},
+    init, mutants, oom, robust, scheduler, send, timer,
 };
 use crate::file::{self, FdTable};
 use crate::mem::{UserAddr, UserSlice};
@@ -66,7 +68,7 @@ fn clear_child_tid(thread: &Thread) {
     if let Ok(slice) = UserSlice::new(UserAddr(address), ByteCount(4))
         && oom::insist(|| Ok(space.copy_out_all(slice, &[0; 4])?)).is_ok()
     {
-        futex::wake(&space, UserAddr(address), u32::MAX, u32::MAX);
+        let _ = futex::wake(Futex::shared(&space, UserAddr(address)), u32::MAX, u32::MAX);
     }
 }
 
@@ -109,14 +111,15 @@ fn parent_of(process: &Process) -> Option<Arc<Process>> {
 
 fn notify_parent(process: &Arc<Process>, status: WaitStatus) {
     let Some(parent) = parent_of(process) else { return };
-    let action = parent.actions.lock().get(SIGCHLD);
+    let action = parent.with_actions(|actions| actions.get(SIGCHLD));
     let unwanted =
         action.handler == Action::IGNORE || action.flags().contains(ActionFlags::NO_CHILD_WAIT);
-    if unwanted && process.exit_signal == SIGCHLD {
+    let exit_signal = process.exit_signal();
+    if unwanted && exit_signal == SIGCHLD {
         family::remove_process(process.pid);
     }
-    if process.exit_signal != Signal::NONE {
-        send::to_process(&parent, send::child_info(process.pid, process.exit_signal, status));
+    if exit_signal != Signal::NONE {
+        send::to_process(&parent, send::child_info(process.pid, exit_signal, status));
     }
     parent.children_queue.wake_all();
 }
@@ -148,12 +151,19 @@ bitflags::bitflags! {
         const PEEK = 0x100_0000;
         /// Children of all threads. There is no other kind.
         const NO_THREAD = 0x2000_0000;
-        /// All kinds of children; ignored.
+        /// All kinds of children.
         const ALL = 0x4000_0000;
-        /// Children that do not signal with SIGCHLD.
+        /// Only children that do not signal with SIGCHLD, which are not waited for otherwise.
         const CLONE = 0x8000_0000;
         /// Those that wait4 does not accept.
         const OF_WAITID = Self::ENDED.bits() | Self::PEEK.bits();
+    }
+}
+
+impl WaitOptions {
+    /// Whether a child is of the kind that is waited for.
+    fn admit(self, child: &Process) -> bool {
+        self.contains(Self::ALL) || self.contains(Self::CLONE) != (child.exit_signal() == SIGCHLD)
     }
 }
 
@@ -188,7 +198,8 @@ fn look(
         |child: Arc<Process>| news(&child, options).map(|status| Found { process: child, status });
     let group = match children {
         Children::Pid(pid) => {
-            let child = family::child(parent.pid, pid).filter(|child| can_have_news(child));
+            let child = family::child(parent.pid, pid)
+                .filter(|child| options.admit(child) && can_have_news(child));
             let child = child.ok_or(Errno::ECHILD)?;
             return Ok(found(child));
         }
@@ -198,7 +209,7 @@ fn look(
     // Only those with news are visited, however many children there are.
     let mut ended = 0;
     for (child, relations) in family::children_with_news(parent.pid) {
-        if group.is_some_and(|group| relations.group != group) {
+        if group.is_some_and(|group| relations.group != group) || !options.admit(&child) {
             continue;
         }
         if !can_have_news(&child) {
@@ -207,7 +218,10 @@ fn look(
             return Ok(Some(found));
         }
     }
-    if family::child_count(parent.pid, group) > ended { Ok(None) } else { Err(Errno::ECHILD) }
+    let wanted = |child: &Process, relations: &Relations| {
+        options.admit(child) && group.is_none_or(|group| relations.group == group)
+    };
+    if family::has_children(parent.pid, ended + 1, wanted) { Ok(None) } else { Err(Errno::ECHILD) }
 }
 
 fn is_zombie(process: &Process) -> bool {

@@ -4,6 +4,7 @@
 //! dropped after it is released.
 #![forbid(unsafe_code)]
 
+use super::signal::SIGCHLD;
 use super::{Process, Thread};
 use crate::mem::frame;
 use crate::mem::kernel::STACK_PAGES;
@@ -227,6 +228,7 @@ pub(super) fn reparent_children(pid: u32) -> BTreeSet<u32> {
     for child in &children {
         if let Some(member) = family.members.get_mut(child) {
             member.relations.parent = super::INIT_PID;
+            member.process.set_exit_signal(SIGCHLD);
             member.process.parent.store(super::INIT_PID, Ordering::Relaxed);
         }
     }
@@ -240,6 +242,12 @@ pub(super) fn reparent_children(pid: u32) -> BTreeSet<u32> {
 /// The process of a number.
 pub fn find_process(pid: u32) -> Option<Arc<Process>> {
     FAMILY.lock().members.get(&pid).map(|member| member.process.clone())
+}
+
+/// The process of a number, or that of the thread of that number: as on Linux, most calls that name
+/// a process accept the number of any of its threads.
+pub fn process_of(number: u32) -> Option<Arc<Process>> {
+    find_process(number).or_else(|| find_thread(number).map(|thread| thread.process.clone()))
 }
 
 /// The number of the first process above `last`.
@@ -325,13 +333,17 @@ pub(super) fn child(parent: u32, pid: u32) -> Option<Arc<Process>> {
     Some(found.process.clone())
 }
 
-/// The number of children of a process: all, or those in a group, which are looked for.
-pub(super) fn child_count(pid: u32, group: Option<u32>) -> usize {
+/// Whether a process has at least `count` children that `wanted` accepts. They are looked for.
+pub(super) fn has_children(
+    pid: u32,
+    count: usize,
+    wanted: impl Fn(&Process, &Relations) -> bool,
+) -> bool {
     let family = FAMILY.lock();
-    let Some(member) = family.members.get(&pid) else { return 0 };
-    let Some(group) = group else { return member.children.len() };
+    let Some(member) = family.members.get(&pid) else { return false };
     let children = member.children.iter().filter_map(|child| family.members.get(child));
-    children.filter(|child| child.relations.group == group).count()
+    let found = children.filter(|child| wanted(&child.process, &child.relations));
+    found.take(count).count() == count
 }
 
 /// The members of a process group, likewise.

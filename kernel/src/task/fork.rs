@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::process::Inheritance;
-use super::signal::{Actions, MAX_SIGNAL, SIGCHLD, Signal};
+use super::signal::{MAX_SIGNAL, SIGCHLD, Signal};
 use super::thread::InitialState;
 use super::{Current, Process, Thread, family, mutants, scheduler};
 use crate::file::IoCaller;
@@ -22,7 +22,7 @@ bitflags::bitflags! {
         const FS = 0x200;
         /// Share the descriptor table.
         const FILES = 0x400;
-        /// Share signal actions; only together with `THREAD`.
+        /// Share signal actions; only together with `VM`.
         const SIGHAND = 0x800;
         /// The parent waits until the child has called exec or ended.
         const VFORK = 0x4000;
@@ -40,10 +40,19 @@ bitflags::bitflags! {
         const CHILD_CLEAR_TID = 0x20_0000;
         /// Ignored, as on Linux.
         const DETACHED = 0x40_0000;
+        /// The child may not be traced by force: nothing traces here.
+        const UNTRACED = 0x80_0000;
         /// Write the child's number to its own memory.
         const CHILD_SET_TID = 0x100_0000;
+        /// Share the scheduling of input and output: there is none.
+        const IO = 0x8000_0000;
+        /// Reset handlers in the child; clone3(2) only.
+        const CLEAR_SIGHAND = 0x1_0000_0000;
     }
 }
+
+/// The part of clone's first argument that is a signal.
+const EXIT_SIGNAL: u64 = 0xff;
 
 /// What clone(2) is to make.
 #[derive(Clone, Copy, Debug, Default)]
@@ -76,14 +85,19 @@ impl Request {
     /// Decodes clone's first argument. EINVAL for flags that this kernel does not have (name
     /// spaces, tracing) and for combinations that Linux refuses, too.
     pub fn decode(flags: u64) -> Result<Self, Errno> {
-        let exit_signal = Signal((flags & 0xff) as u8);
-        let flags = CloneFlags::from_bits(flags & !0xff).ok_or(Errno::EINVAL)?;
+        // The other half of the register does not count.
+        Self::checked(u64::from(flags as u32) & !EXIT_SIGNAL, Signal((flags & EXIT_SIGNAL) as u8))
+    }
+
+    /// A request with these flags, without the signal in them; EINVAL as for [`Self::decode`].
+    pub fn checked(flags: u64, exit_signal: Signal) -> Result<Self, Errno> {
+        let flags = CloneFlags::from_bits(flags).ok_or(Errno::EINVAL)?;
         let needs = |flag, needed| !flags.contains(flag) || flags.contains(needed);
         let sound = needs(CloneFlags::THREAD, CloneFlags::SIGHAND)
             && needs(CloneFlags::SIGHAND, CloneFlags::VM);
         if !sound
             || exit_signal > MAX_SIGNAL
-            || (flags.contains(CloneFlags::SIGHAND) && !flags.contains(CloneFlags::THREAD))
+            || flags.contains(CloneFlags::SIGHAND | CloneFlags::CLEAR_SIGHAND)
         {
             return Err(Errno::EINVAL);
         }
@@ -95,6 +109,9 @@ impl Request {
 /// Returns its number.
 pub fn clone(current: &Current, request: &Request) -> Result<u32, Errno> {
     let flags = request.flags;
+    if flags.contains(CloneFlags::PARENT) && current.pid() == super::INIT_PID {
+        return Err(Errno::EINVAL);
+    }
     crate::mem::ready::<Errno>(current.space().policy.claim())?;
     let tid = family::new_number(Some(current.pid()))?;
     let space = if flags.contains(CloneFlags::VM) {
@@ -125,6 +142,11 @@ pub fn clone(current: &Current, request: &Request) -> Result<u32, Errno> {
     };
     let memory = Arc::clone(&space);
     let thread = Thread::new(tid, process.clone(), space, initial)?;
+    if !flags.contains(CloneFlags::VM) || flags.contains(CloneFlags::VFORK) {
+        // Another thread that runs in this memory needs a stack of its own.
+        let alternate = current.thread.signals.lock().alternate;
+        thread.signals.lock().alternate = alternate;
+    }
     if flags.contains(CloneFlags::CHILD_CLEAR_TID) {
         thread.clear_child_tid.store(request.child_tid.0, Ordering::Relaxed);
     }
@@ -177,7 +199,15 @@ fn copy_process(
     } else {
         Arc::new(Mutex::new(context.lock().try_clone()?))
     };
-    let actions: Actions = parent.actions.lock().clone();
+    let actions = if request.flags.contains(CloneFlags::SIGHAND) {
+        parent.actions()
+    } else {
+        let mut actions = parent.with_actions(|actions| actions.clone());
+        if request.flags.contains(CloneFlags::CLEAR_SIGHAND) {
+            actions.reset_handlers();
+        }
+        Arc::new(Mutex::new(actions))
+    };
     let identity = parent.identity.lock().clone();
     Process::new(
         pid,
@@ -188,7 +218,12 @@ fn copy_process(
             actions,
             identity,
             server: parent.is_server(),
-            exit_signal: request.exit_signal,
+            // A sibling ends as the caller does.
+            exit_signal: if request.flags.contains(CloneFlags::PARENT) {
+                parent.exit_signal()
+            } else {
+                request.exit_signal
+            },
         },
     )
 }
@@ -217,7 +252,8 @@ mod tests {
     #[test]
     fn clone_accepts_the_flags_of_c_libraries_and_refuses_invalid_ones() {
         // fork of glibc, a thread of glibc, posix_spawn.
-        for flags in [0x0120_0011, 0x003d_0f00, 0x4111] {
+        // And what shares actions without being a thread.
+        for flags in [0x0120_0011, 0x003d_0f00, 0x4111, 0x0f11] {
             assert!(Request::decode(flags).is_ok(), "{flags:#x}");
         }
         assert_eq!(Request::decode(0x0120_0011).unwrap().exit_signal, SIGCHLD);

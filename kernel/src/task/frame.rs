@@ -60,11 +60,11 @@ pub(super) fn push(
     let registers = thread.with_registers(|registers| *registers);
     let alternate = thread.signals.lock().alternate;
     let mut sp = registers.rsp.wrapping_sub(RED_ZONE_BYTES);
-    if action.flags().contains(ActionFlags::ON_STACK)
-        && !alternate.bytes.is_zero()
-        && !alternate.contains(UserAddr(registers.rsp))
+    let mut is_alternate = alternate.contains(UserAddr(registers.rsp));
+    if action.flags().contains(ActionFlags::ON_STACK) && !alternate.bytes.is_zero() && !is_alternate
     {
         sp = alternate.start.0.wrapping_add(alternate.bytes.0);
+        is_alternate = true;
     }
     let mut state = FpuState::initial().ok_or(Errno::ENOMEM)?;
     state.save();
@@ -73,6 +73,10 @@ pub(super) fn push(
     let fpu_at = sp.wrapping_sub(fpu_bytes) & !(FPU_ALIGN_BYTES - 1);
     // As after a call instruction, the stack is misaligned by the return address.
     let frame_at = (fpu_at.wrapping_sub(FRAME_BYTES as u64) & !15).wrapping_sub(8);
+    if is_alternate && frame_at <= alternate.start.0 {
+        // It would go past the end of the alternate stack.
+        return Err(Errno::EFAULT);
+    }
     let mut frame = [0; FRAME_BYTES];
     put(&mut frame, 0, action.restorer);
     let (context, rest) = frame.split_at_mut(8).1.split_at_mut(CONTEXT_BYTES);

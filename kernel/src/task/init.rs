@@ -39,7 +39,7 @@ pub fn make(image: &[u8], path: &[u8], files: FdTable) -> Result<(), Errno> {
         account: space.account.clone(),
         files: Arc::new(Mutex::new(files)),
         context: Arc::new(Mutex::new(FileContext::default())),
-        actions: Actions::default(),
+        actions: Arc::new(Mutex::new(Actions::default())),
         identity: exec::identity(&arguments, path, path.to_vec())?,
         server: false,
         exit_signal: Signal::NONE,

@@ -47,7 +47,7 @@ fn make(number: u32) -> Result<(), Errno> {
         account: Account::new(),
         files: Arc::new(Mutex::new(FdTable::new())),
         context: Arc::new(Mutex::new(FileContext::default())),
-        actions: Actions::default(),
+        actions: Arc::new(Mutex::new(Actions::default())),
         identity: Identity { name: Vec::from(*b"kernel"), ..Identity::default() },
         server: false,
         exit_signal: Signal::NONE,

@@ -4,8 +4,10 @@
 //! of it is believed only as far as it can be read and written.
 #![forbid(unsafe_code)]
 
-use super::{Thread, futex};
-use crate::mem::{Access, Space, UserAddr, UserSlice};
+use super::Thread;
+use super::futex::lock::{DIED, OWNER, WAITED_FOR};
+use super::futex::{self, Futex, lock, update_word};
+use crate::mem::{Space, UserAddr, UserSlice};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use foundation::ByteCount;
@@ -15,33 +17,40 @@ use foundation::ByteCount;
 pub const HEAD_BYTES: u64 = 24;
 /// Entries that are looked at, as on Linux.
 const MAX_ENTRIES: usize = 2048;
-/// The bits of a futex: who holds it, whether its holder has died, whether others wait.
-const HOLDER: u32 = 0x3fff_ffff;
-const HOLDER_DIED: u32 = 0x4000_0000;
-const WAITERS: u32 = 0x8000_0000;
+/// Set in the address of an entry whose futex is a lock (`FUTEX_LOCK_PI`).
+const IS_LOCK: u64 = 1;
 
-/// Marks the futexes in the thread's list, and wakes a thread that waits for each.
+/// Marks the futexes in the thread's list, and wakes a thread that waits for each. All its locks are
+/// passed on.
 pub fn release(thread: &Thread) {
+    mark_all(thread);
+    lock::owner_ended(thread.tid);
+}
+
+fn mark_all(thread: &Thread) {
     let head = thread.robust_list.load(Ordering::Relaxed);
     let Some(space) = thread.space().filter(|_| head != 0) else { return };
     let Some([first, offset, pending]) = words(&space, head) else { return };
-    let mark = |entry: u64| mark(&space, UserAddr(entry.wrapping_add(offset)), thread.tid);
+    let mark = |entry: u64| {
+        let address = UserAddr(without_flag(entry).wrapping_add(offset));
+        mark(&space, address, thread.tid, entry & IS_LOCK != 0);
+    };
     let mut next = Some(first);
     for _ in 0..MAX_ENTRIES {
-        let Some(entry) = next.map(without_flag).filter(|&entry| entry != head) else { break };
-        next = words(&space, entry).map(|[next]| next);
-        if entry != without_flag(pending) {
+        let Some(entry) = next.filter(|&entry| without_flag(entry) != head) else { break };
+        next = words(&space, without_flag(entry)).map(|[next]| next);
+        if without_flag(entry) != without_flag(pending) {
             mark(entry);
         }
     }
     if pending != 0 {
-        mark(without_flag(pending));
+        mark(pending);
     }
 }
 
-/// An entry's address; bit 0 says that its futex passes on priorities, which none does here.
+/// An entry's address.
 fn without_flag(entry: u64) -> u64 {
-    entry & !1
+    entry & !IS_LOCK
 }
 
 fn words<const N: usize>(space: &Space, address: u64) -> Option<[u64; N]> {
@@ -55,23 +64,16 @@ fn words<const N: usize>(space: &Space, address: u64) -> Option<[u64; N]> {
     Some(words)
 }
 
-/// Marks a futex if the thread holds it.
-fn mark(space: &Arc<Space>, address: UserAddr, tid: u32) {
-    let Ok(slice) = UserSlice::new(address, ByteCount(4)) else { return };
-    // Once the page can be written, nothing else runs between the two copies.
-    if !address.0.is_multiple_of(4) || space.fault(address, Access::Write).is_err() {
-        return;
-    }
-    let mut bytes = [0; 4];
-    if space.copy_in(slice, &mut bytes).is_err() {
-        return;
-    }
-    let word = u32::from_le_bytes(bytes);
-    if word & HOLDER != tid {
-        return;
-    }
-    let marked = word & WAITERS | HOLDER_DIED;
-    if space.copy_out(slice, &marked.to_le_bytes()).is_ok() && word & WAITERS != 0 {
-        futex::wake(space, address, 1, u32::MAX);
+/// Marks a futex if the thread holds it. One that is a lock is passed on later
+/// ([`lock::owner_ended`]).
+fn mark(space: &Arc<Space>, address: UserAddr, tid: u32, is_lock: bool) {
+    let is_held = |word: u32| word & OWNER == tid;
+    let change = |word: u32| Ok(is_held(word).then_some(word & WAITED_FOR | DIED));
+    if let Ok(word) = update_word(space, address, change)
+        && is_held(word)
+        && word & WAITED_FOR != 0
+        && !is_lock
+    {
+        let _ = futex::wake(Futex::shared(space, address), 1, u32::MAX);
     }
 }

@@ -52,8 +52,8 @@ pub fn to_group(group: u32, info: SignalInfo) -> bool {
 /// the exception would repeat forever. Returns whether it ends the process.
 pub fn force(thread: &Arc<Thread>, info: SignalInfo) -> bool {
     let blocked = thread.signals.lock().blocked.contains(info.signal);
-    let caught =
-        matches!(thread.process.actions.lock().disposition(info.signal), Disposition::Catch(_));
+    let disposition = thread.process.with_actions(|actions| actions.disposition(info.signal));
+    let caught = matches!(disposition, Disposition::Catch(_));
     if blocked || !caught {
         begin_end(&thread.process, WaitStatus::killed(info.signal));
         return true;
@@ -183,12 +183,8 @@ fn notify_parent(process: &Arc<Process>, status: WaitStatus) {
     else {
         return;
     };
-    let wanted = !parent
-        .actions
-        .lock()
-        .get(SIGCHLD)
-        .flags()
-        .contains(super::signal::ActionFlags::NO_CHILD_STOP);
+    let action = parent.with_actions(|actions| actions.get(SIGCHLD));
+    let wanted = !action.flags().contains(super::signal::ActionFlags::NO_CHILD_STOP);
     if wanted {
         to_process(&parent, child_info(process.pid, SIGCHLD, status));
     }

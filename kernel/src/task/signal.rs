@@ -146,6 +146,8 @@ bitflags::bitflags! {
         const NO_CHILD_WAIT = 2;
         /// The handler takes three arguments. It gets them in any case.
         const SIGINFO = 4;
+        /// Tag bits of a fault's address are reported. There are none here.
+        const EXPOSE_TAGBITS = 0x800;
         /// `sa_restorer` is set.
         const RESTORER = 0x0400_0000;
         /// Run on the alternate stack.
@@ -164,7 +166,7 @@ bitflags::bitflags! {
 pub struct Action {
     /// [`Action::DEFAULT`], [`Action::IGNORE`], or the handler's address.
     pub handler: u64,
-    /// Flags, unknown ones included.
+    /// Flags; those that this kernel does not know are cleared.
     pub flags: u64,
     /// The address that the handler returns to.
     pub restorer: u64,
@@ -201,7 +203,7 @@ impl Action {
         let word = |index: usize| super::word(bytes, index * 8);
         Self {
             handler: word(0),
-            flags: word(1),
+            flags: ActionFlags::from_bits_truncate(word(1)).bits(),
             restorer: word(2),
             mask: SignalSet(word(3)).without(SignalSet::UNBLOCKABLE),
         }
@@ -294,6 +296,12 @@ impl SignalInfo {
     /// `SEGV_MAPERR`, `BUS_ADRALN`, `FPE_INTDIV`, `ILL_ILLOPC`, `TRAP_BRKPT`, `CLD_EXITED`: the
     /// first reason of each signal.
     pub const FIRST_REASON: i32 = 1;
+    /// `SEGV_ACCERR`: memory is mapped there, but its permissions forbid the access.
+    pub const DENIED: i32 = 2;
+    /// `ILL_ILLOPN`: the instruction does not exist.
+    pub const NO_SUCH_INSTRUCTION: i32 = 2;
+    /// `TRAP_TRACE`: an instruction was carried out.
+    pub const SINGLE_STEP: i32 = 2;
     /// `BUS_ADRERR`: the page is not available.
     pub const BUS_ADDRESS: i32 = 2;
     /// Size of the structure, in bytes.

@@ -8,12 +8,13 @@
 
 use crate::arch::{Exception, PageFault, UserAccess, power, vector};
 use crate::file::tty::registry;
-use crate::mem::{Access, FaultError, UserAddr};
+use crate::mem::{Access, FaultError, PAGE_BYTES, UserAddr};
 use crate::task::signal::{SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP, SignalInfo};
 use crate::task::{Thread, current_thread, deliver, family, kernel_threads, oom, scheduler, send};
 use crate::trace::{self, Figures, Presence};
 use alloc::format;
 use alloc::sync::Arc;
+use foundation::ByteCount;
 
 /// A new thread is about to enter user mode for the first time. The kernel's own never does.
 pub extern "C" fn thread_start() {
@@ -78,11 +79,14 @@ fn resolve(fault: PageFault) {
         }
         return;
     };
+    let page = UserAddr(fault.address).page().user_start();
+    let is_mapped = space.check_mapped(page, ByteCount(PAGE_BYTES as u64)).is_ok();
+    let code = if is_mapped { SignalInfo::DENIED } else { SignalInfo::FIRST_REASON };
     drop(space);
     let info = |signal, code| SignalInfo { signal, code, pid: 0, value: fault.address };
     match error {
         FaultError::Segv => {
-            if send::force(&thread, info(SIGSEGV, SignalInfo::FIRST_REASON)) {
+            if send::force(&thread, info(SIGSEGV, code)) {
                 let PageFault { address, access, .. } = fault;
                 let instruction = thread.user_instruction().0;
                 send::log_end(
@@ -146,6 +150,8 @@ fn signal_of(exception: Exception) -> SignalInfo {
     let (code, value) = match signal {
         SIGSEGV => (SignalInfo::KERNEL, 0),
         SIGTRAP if exception.vector == vector::BREAKPOINT => (SignalInfo::KERNEL, 0),
+        SIGTRAP => (SignalInfo::SINGLE_STEP, exception.instruction),
+        SIGILL => (SignalInfo::NO_SUCH_INSTRUCTION, exception.instruction),
         _ => (SignalInfo::FIRST_REASON, exception.instruction),
     };
     SignalInfo { signal, code, pid: 0, value }

@@ -115,7 +115,7 @@ const CALLS: &[(&str, By)] = &[
     ("pselect6", Running("pselect6")),
     ("fork", Running("fork child_memory")),
     ("vfork", Running("vfork")),
-    ("clone", Running("clone")),
+    ("clone clone3", Running("clone")),
     ("execve", Running("execve execve_script")),
     ("exit exit_group", Running("exit clone")),
     ("wait4 waitid", Running("wait4")),
@@ -132,7 +132,7 @@ const CALLS: &[(&str, By)] = &[
     ("alarm", Running("alarm")),
     ("getitimer setitimer", Running("setitimer_getitimer")),
     ("nanosleep clock_nanosleep", Running("nanosleep")),
-    ("futex", Running("futex_wait futex_requeue")),
+    ("futex futex_waitv", Running("futex_wait futex_requeue")),
 ];
 
 #[test]

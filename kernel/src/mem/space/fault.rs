@@ -129,7 +129,7 @@ impl Space {
                 Ok(Err(pending)) => self.await_pages(page, pending, &mut progress),
                 Err(FaultError::OutOfMemory) => self.await_memory(&mut progress),
                 // What is being moved or replaced is not there for a moment.
-                Err(FaultError::Segv) if self.settle()? => Ok(()),
+                Err(FaultError::Segv) if self.settle()? || self.grow_down(page) => Ok(()),
                 Err(error) => return Err(error),
             };
             if let Err(failure) = waited {

@@ -28,6 +28,7 @@ mod evict;
 mod fault;
 mod file_pages;
 mod fork_advice;
+mod grow_down;
 mod layout;
 mod lend;
 mod limits;
@@ -37,6 +38,7 @@ mod look;
 mod look_file;
 mod mutants;
 mod pieces;
+mod place;
 mod policy;
 mod private;
 mod remap;
@@ -324,21 +326,6 @@ impl Space {
     /// Calls `show` for each region. The space is locked meanwhile.
     pub fn each_region(&self, show: &mut dyn FnMut(PageRange, &super::Region)) {
         self.with(|state| state.regions.iter().for_each(|(range, region)| show(range, region)));
-    }
-
-    /// The location of an address in shared memory: an id of the memory, and the byte within it.
-    /// `None` for private memory.
-    pub fn shared_place(&self, address: UserAddr) -> Option<(usize, u64)> {
-        self.with(|state| {
-            let (range, region) = state.regions.find(address.page())?;
-            let (id, first) = match &region.backing {
-                Backing::Shared { memory, first } => (Arc::as_ptr(memory) as usize, first),
-                Backing::File { mapping, first } => (Arc::as_ptr(mapping.file()) as usize, first),
-                _ => return None,
-            };
-            let page = first + (address.page() - range.start).0;
-            Some((id, Page(page).start().0 + address.offset_in_page() as u64))
-        })
     }
 
     /// Runs `change` under the lock, flushes stale translations, and drops what was released after

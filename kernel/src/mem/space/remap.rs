@@ -200,7 +200,7 @@ impl SpaceState {
             _ => Backing::Anonymous,
         };
         let mut more = Region::new(range.pages(), region.prot, backing, region.label);
-        more.on_fork = region.on_fork;
+        (more.on_fork, more.grows_down) = (region.on_fork, region.grows_down);
         let lock = region.lock;
         if lock != Lock::Unlocked && self.count_locked(range.pages()).is_ok() {
             more.lock = lock;

@@ -19,7 +19,7 @@ use crate::task::WaitStatus;
 use crate::task::signal::{Actions, Disposition, MAX_SIGNAL, Pending, Signal, SignalSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use foundation::Errno;
 use linux_raw_sys::general as linux;
 
@@ -76,14 +76,10 @@ pub struct Process {
     pub(in crate::task) parent: AtomicU32,
     /// Time of creation, in nanoseconds since boot.
     pub start_ns: u64,
-    /// The signal for the parent at its end, or [`Signal::NONE`].
-    pub exit_signal: Signal,
     /// Who pays for what the kernel keeps on its behalf.
     pub account: Arc<Account>,
     /// Working directory and umask.
     pub context: Arc<Mutex<FileContext, rank::FileContext>>,
-    /// The action for each signal.
-    pub actions: Mutex<Actions, rank::SignalActions>,
     /// Pending signals of the process as a whole.
     pub pending: Mutex<Pending, rank::ProcessSignals>,
     /// Life, stops and news.
@@ -103,6 +99,9 @@ pub struct Process {
     pub children_used: CpuTime,
     /// What is due at which CPU time.
     pub cpu_watch: CpuWatch,
+    /// The number of the signal for the parent at its end; 0 for none.
+    exit_signal: AtomicU8,
+    actions: Mutex<SharedActions, rank::ProcessActions>,
     files: Mutex<Option<Arc<Mutex<FdTable, rank::Descriptors>>>, rank::ProcessFiles>,
     /// Ascending by number.
     threads: Mutex<Vec<Arc<Thread>>, rank::Threads>,
@@ -115,6 +114,9 @@ pub struct Process {
 /// address space without regions.
 const BYTES: usize = 16 * 1024;
 
+/// The action for each signal, which processes may share (`CLONE_SIGHAND`).
+pub type SharedActions = Arc<Mutex<Actions, rank::SignalActions>>;
+
 /// The state that a new process shares with its parent or gets as a copy.
 pub struct Inheritance {
     /// See [`Process::account`].
@@ -124,7 +126,7 @@ pub struct Inheritance {
     /// Working directory and umask.
     pub context: Arc<Mutex<FileContext, rank::FileContext>>,
     /// The action for each signal.
-    pub actions: Actions,
+    pub actions: SharedActions,
     /// Names of its program.
     pub identity: Identity,
     /// Whether it is marked as a server (F8).
@@ -142,10 +144,8 @@ impl Process {
             pid,
             parent: AtomicU32::new(0),
             start_ns: arch::clock::now_ns(),
-            exit_signal: from.exit_signal,
             account: from.account,
             context: from.context,
-            actions: Mutex::new(from.actions),
             pending: Mutex::default(),
             state: Mutex::new(State { life: Life::Alive, stopped: false, news: None }),
             identity: Mutex::new(from.identity),
@@ -155,6 +155,8 @@ impl Process {
             used: CpuTime::default(),
             children_used: CpuTime::default(),
             cpu_watch,
+            exit_signal: AtomicU8::new(from.exit_signal.0),
+            actions: Mutex::new(from.actions),
             files: Mutex::new(Some(from.files)),
             threads: Mutex::default(),
             vfork_done: AtomicBool::new(false),
@@ -172,6 +174,36 @@ impl Process {
     /// Its parent's number; 0 for PID 1.
     pub fn parent(&self) -> u32 {
         self.parent.load(Ordering::Relaxed)
+    }
+
+    /// Reads or changes the action for each signal. No other lock is acquired in `call`.
+    pub fn with_actions<T>(&self, call: impl FnOnce(&mut Actions) -> T) -> T {
+        let actions = self.actions();
+        let mut actions = actions.lock();
+        call(&mut actions)
+    }
+
+    /// The action for each signal, for a child that shares it.
+    pub(in crate::task) fn actions(&self) -> SharedActions {
+        self.actions.lock().clone()
+    }
+
+    /// The process shares its actions with no other one, and has no handlers: after exec.
+    pub(in crate::task) fn replace_actions(&self, mut actions: Actions) {
+        actions.reset_handlers();
+        let actions = Arc::new(Mutex::new(actions));
+        let old = core::mem::replace(&mut *self.actions.lock(), actions);
+        drop(old);
+    }
+
+    /// The signal for the parent at its end, or [`Signal::NONE`].
+    pub fn exit_signal(&self) -> Signal {
+        Signal(self.exit_signal.load(Ordering::Relaxed))
+    }
+
+    /// Changes the signal for the parent.
+    pub(in crate::task) fn set_exit_signal(&self, signal: Signal) {
+        self.exit_signal.store(signal.0, Ordering::Relaxed);
     }
 
     /// Its descriptor table; `None` once it has ended.
@@ -274,7 +306,7 @@ impl Process {
     /// The disposition of a signal. PID 1 is not ended or stopped by a signal that it does not
     /// catch.
     pub fn disposition(&self, signal: Signal) -> Disposition {
-        let disposition = self.actions.lock().disposition(signal);
+        let disposition = self.with_actions(|actions| actions.disposition(signal));
         match disposition {
             Disposition::Terminate | Disposition::Stop if self.pid == INIT_PID => {
                 Disposition::Ignore
@@ -285,10 +317,11 @@ impl Process {
 
     /// The signals that are ignored at the moment.
     pub fn ignored(&self) -> SignalSet {
-        let actions = self.actions.lock();
-        let ignored = (1..=MAX_SIGNAL.0)
-            .map(Signal)
-            .filter(|&signal| actions.disposition(signal) == Disposition::Ignore);
-        ignored.fold(SignalSet::EMPTY, SignalSet::with)
+        self.with_actions(|actions| {
+            let ignored = (1..=MAX_SIGNAL.0)
+                .map(Signal)
+                .filter(|&signal| actions.disposition(signal) == Disposition::Ignore);
+            ignored.fold(SignalSet::EMPTY, SignalSet::with)
+        })
     }
 }

@@ -242,6 +242,43 @@ pub struct ForeignArgs {
     /// instructions, with laziness on and off.
     #[arg(long)]
     pub profit: bool,
+    /// Instead, run each program of this folder, such as LTP's testcases/bin, on this host's Linux
+    /// and on Sloth, and print which end differently. The last line is `N agree, N differ, N
+    /// skipped`.
+    #[arg(long, value_name = "DIR", conflicts_with = "profit")]
+    pub suite: Option<PathBuf>,
+    /// The options that concern `--suite`.
+    #[command(flatten)]
+    pub suite_options: SuiteOptions,
+}
+
+/// Options of `cargo xtask foreign --suite`.
+#[derive(Debug, Clone, Args)]
+pub struct SuiteOptions {
+    /// Compare the programs' output as well, except where it varies on Linux.
+    #[arg(long, requires = "suite")]
+    pub output: bool,
+    /// A file of known differences, which are not counted as such: in each line a program's name
+    /// and a reason. `!NAME REASON` leaves the program out.
+    #[arg(long, value_name = "FILE", requires = "suite")]
+    pub known: Option<PathBuf>,
+    /// Time limit of each program, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, requires = "suite")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub limit: u64,
+    /// Number of programs that share a machine.
+    #[arg(long, value_name = "N", default_value_t = 50, requires = "suite")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    pub batch: u16,
+    /// Size of the machine's memory, a number with K, M or G.
+    #[arg(long, default_value = "512M", value_parser = memory, requires = "suite")]
+    pub memory: String,
+    /// Whether read(2) is lazy.
+    #[arg(long, value_enum, default_value = "on", requires = "suite")]
+    pub lazy: Lazy,
+    /// Add a file or a folder that the programs need to the guest, as `run` does. Repeatable.
+    #[arg(long, value_name = "HOST[:GUEST]", requires = "suite")]
+    pub add: Vec<String>,
 }
 
 /// A kernel that Sloth is compared with.

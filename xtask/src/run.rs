@@ -77,6 +77,7 @@ pub fn run(paths: &Paths, arguments: &RunArgs) -> Result<u8> {
         console: &mut stdout().lock(),
         log: &mut log,
         limit,
+        silence: None,
         interrupts: &interrupts,
     };
     let outcome = session.run(machine);

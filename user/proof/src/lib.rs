@@ -16,6 +16,7 @@
 //! | `leaks` | runs a command and fails where it left something behind |
 //! | `storm` | hostile processes of every kind, while a witness and a shell must go on |
 //! | `ptyrun` | runs a program at a pseudo-terminal |
+//! | `suiterun` | runs the programs of a foreign suite one after the other |
 
 #![no_std]
 #![deny(clippy::undocumented_unsafe_blocks)]

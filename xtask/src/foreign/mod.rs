@@ -11,6 +11,7 @@ mod library_tests;
 mod profit;
 mod programs;
 mod report;
+mod suite;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -50,6 +51,9 @@ const SETTINGS: [Lazy; 2] = [Lazy::On, Lazy::Off];
 
 /// Runs the cases that match; returns the exit status.
 pub fn foreign(paths: &Paths, arguments: &ForeignArgs) -> Result<u8> {
+    if let Some(folder) = &arguments.suite {
+        return suite::suite(paths, folder, arguments);
+    }
     let filter = arguments.filter.as_deref().unwrap_or_default();
     filter::require_match("case", filter, &names(arguments.profit))?;
     let chosen = GROUPS.iter().filter_map(|group| {

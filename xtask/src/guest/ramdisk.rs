@@ -23,6 +23,8 @@ use crate::say;
 const BLOCK_BYTES: u64 = 512;
 /// Size of the guest's page in bytes.
 const PAGE_BYTES: u64 = 4096;
+/// Files from this size on are announced when they are copied to the disk.
+const SAID_BYTES: u64 = 8 << 20;
 /// The type of files whose data is on the disk: `foundation::archive::PLACED`.
 const PLACED: u8 = b'P';
 /// The name of padding entries, which the guest ignores.
@@ -149,7 +151,9 @@ impl Ramdisk {
             if size < large_bytes {
                 continue;
             }
-            say!("copying {} ({} MiB) to the guest's disk", path.display(), size >> 20);
+            if size >= SAID_BYTES {
+                say!("copying {} ({} MiB) to the guest's disk", path.display(), size >> 20);
+            }
             let list = disk.add(&file).with_context(|| format!("cannot add {}", path.display()))?;
             *node = Node::Placed { list, is_executable: *is_executable };
         }

@@ -47,6 +47,8 @@ pub struct Session<'a> {
     pub log: &'a mut dyn Write,
     /// Time limit for the machine.
     pub limit: Option<Duration>,
+    /// Longest time without output on the console, boot included.
+    pub silence: Option<Duration>,
     /// Signals to xtask.
     pub interrupts: &'a Interrupts,
 }
@@ -124,6 +126,7 @@ pub fn capture(
         console: &mut console,
         log: &mut log,
         limit: Some(limit),
+        silence: None,
         interrupts,
     };
     let outcome = session.run(machine)?;
@@ -133,13 +136,14 @@ pub fn capture(
 impl Session<'_> {
     /// Runs the machine until it ends or has to be stopped.
     pub fn run(mut self, mut machine: Machine) -> Result<Outcome> {
-        let deadline = self.limit.map(|limit| Instant::now() + limit);
+        let start = Instant::now();
         let mut state = State {
             open: [true; 4],
             pending: Vec::new(),
             credit: 0,
             control: Control::default(),
             complaints: Vec::new(),
+            heard: start,
             size: None,
             resizes: matches!(self.input, Input::Terminal(_)).then(Resizes::listen).transpose()?,
         };
@@ -151,6 +155,8 @@ impl Session<'_> {
                 break None;
             }
             self.announce_size(&mut machine, &mut state);
+            let limits = [self.limit.map(|it| start + it), self.silence.map(|it| state.heard + it)];
+            let deadline = limits.into_iter().flatten().min();
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {
                 break Some(Outcome::TimedOut);
@@ -242,6 +248,7 @@ impl Session<'_> {
         ready: Ready,
     ) -> Result<Option<Outcome>> {
         if ready.sources[0] {
+            state.heard = Instant::now();
             state.open[0] = pump(&mut machine.console, self.console)
                 .context("cannot write the guest's output")?;
         }
@@ -307,6 +314,8 @@ struct State {
     credit: usize,
     control: Control,
     complaints: Vec<u8>,
+    /// When the console was heard last.
+    heard: Instant,
     /// Rows and columns of the terminal, as the guest knows them.
     size: Option<(u16, u16)>,
     resizes: Option<Resizes>,
@@ -428,6 +437,7 @@ mod tests {
             credit,
             control: Control::default(),
             complaints: Vec::new(),
+            heard: Instant::now(),
             size: None,
             resizes: None,
         };

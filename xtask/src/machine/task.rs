@@ -15,6 +15,11 @@ use crate::paths::Paths;
 
 /// The share of memory from which on a file is large. Smaller ones are in memory from the start.
 const LARGE_SHARE: u64 = 16;
+/// The share of memory that all small files together may take, as long as there are some of
+/// [`LEAST_PLACED_BYTES`].
+const SMALL_FILES_SHARE: u64 = 2;
+/// Files of this size stay in memory.
+const LEAST_PLACED_BYTES: u64 = 64 << 10;
 /// Bytes of memory that the guest needs for each block of large files, for its list of them.
 const PLACED_BLOCK_BYTES: u64 = 5;
 /// Bytes of memory for each such block, most of which are for other things.
@@ -165,7 +170,15 @@ impl<'a> Task<'a> {
         let memory_bytes = memory_bytes(self.memory);
         let mut blocks = 0;
         if let Some(disk) = disk {
-            ramdisk.place(memory_bytes / LARGE_SHARE, disk)?;
+            let mut large_bytes = memory_bytes / LARGE_SHARE;
+            ramdisk.place(large_bytes, disk)?;
+            // Many smaller files may be too much for memory, too.
+            while ramdisk.data_bytes()? > memory_bytes / SMALL_FILES_SHARE
+                && large_bytes > LEAST_PLACED_BYTES
+            {
+                large_bytes /= 2;
+                ramdisk.place(large_bytes, disk)?;
+            }
             blocks = disk.blocks;
         }
         ramdisk.add_text("etc/sloth.conf", self.configuration(blocks).into_bytes())?;

@@ -96,6 +96,18 @@ pub const TESTS: &[CommandTest] = &[
         &["no case matches", "ash_jobs"],
     ),
     refused(
+        "qemu::command_foreign_without_a_folder",
+        &["foreign", "--suite", "/nowhere"],
+        XTASK,
+        &["--suite /nowhere: No such file or directory"],
+    ),
+    refused(
+        "qemu::command_foreign_without_programs",
+        &["foreign", "--suite", "docs"],
+        XTASK,
+        &["--suite docs: none of the", "files is a program"],
+    ),
+    refused(
         "qemu::command_bench_without_a_match",
         &["bench", "server.rt2"],
         XTASK,

@@ -23,6 +23,7 @@ pub mod qemu;
 pub mod results;
 pub mod sizes;
 pub mod storm;
+pub mod suite;
 pub mod verdict;
 
 use std::collections::BTreeSet;
@@ -78,6 +79,8 @@ enum Test {
     Profile,
     Profit(ProfitTest),
     Qemu(QemuTest),
+    /// A foreign suite.
+    Suite,
     /// A test that must fail with the mutant of this name.
     Mutant(QemuTest, String),
     /// A mutant that no test must catch; it always fails.
@@ -102,6 +105,7 @@ impl Test {
             Self::Profile => profile::NAME.to_owned(),
             Self::Profit(test) => test.name().to_owned(),
             Self::Qemu(test) => test.name.clone(),
+            Self::Suite => suite::NAME.to_owned(),
             Self::Mutant(test, mutant) => format!("{} against {mutant}", test.name),
             Self::Untested(mutant) => format!("nothing against {mutant}"),
         }
@@ -137,6 +141,7 @@ impl Test {
             Self::Profile => profile::run(paths, guest, interrupts),
             Self::Profit(test) => test.run(paths, guest, interrupts),
             Self::Qemu(test) => test.run(paths, guest, interrupts),
+            Self::Suite => suite::run(paths, interrupts),
             Self::Mutant(test, mutant) => test.run_against(paths, guest, mutant, interrupts),
             Self::Untested(_) => Ok(Verdict::Failed("no test names this mutant".to_owned())),
         }
@@ -201,7 +206,7 @@ fn guest_tests(paths: &Paths, filter: &str, length: Length) -> Result<Vec<Test>>
     tests.extend(boot::list().into_iter().map(Test::Boot));
     tests.extend(command::TESTS.iter().cloned().map(Test::Command));
     tests.extend(console::list().into_iter().map(Test::Console));
-    tests.extend([Test::Added, Test::Debugger, Test::Monitor, Test::Profile]);
+    tests.extend([Test::Added, Test::Debugger, Test::Monitor, Test::Profile, Test::Suite]);
     tests.push(Test::Qemu(lock_checks::test()));
     tests.extend(DemoTest::ALL.map(Test::Demo));
     tests.extend(image::list(filter, length).map(Test::Image));

@@ -184,7 +184,9 @@ fn run(
     let machine = Machine::start(guest, &start, &machine())?;
     let (mut console, mut log) = (Progress::default(), Vec::new());
     let (limit, input) = (Some(LIMIT), Input::None);
-    let session = Session { input, console: &mut console, log: &mut log, limit, interrupts };
+    let (console_to, log_to) = (&mut console, &mut log);
+    let session =
+        Session { input, console: console_to, log: log_to, limit, silence: None, interrupts };
     let outcome = session.run(machine)?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace('\r', "");
     let (output, log) = (text(&console.output), text(&log));

@@ -119,18 +119,7 @@ pub fn clone(current: &Current, request: &Request) -> Result<u32, Errno> {
     } else {
         current.space().fork()?
     };
-    let mut registers = current.thread.with_registers(|registers| *registers);
-    registers.rax = 0;
-    if !request.stack.is_null() {
-        registers.rsp = request.stack.0;
-    }
-    let mut initial = InitialState::copy(&current.thread, registers)?;
-    if flags.contains(CloneFlags::SET_TLS) {
-        if request.tls >= USER_END {
-            return Err(Errno::EPERM);
-        }
-        initial.fs_base = request.tls.0;
-    }
+    let initial = initial_state(current, request)?;
     let is_thread = flags.contains(CloneFlags::THREAD);
     let process = if is_thread {
         current.process().clone()
@@ -178,6 +167,24 @@ pub fn clone(current: &Current, request: &Request) -> Result<u32, Errno> {
             process.vfork_queue.wait(Interrupt::Killable, || process.is_vfork_done().then_some(()));
     }
     Ok(tid)
+}
+
+/// The caller's registers, with result 0, and what the request sets of them. EPERM for a thread
+/// pointer that no program can have.
+fn initial_state(current: &Current, request: &Request) -> Result<InitialState, Errno> {
+    let mut registers = current.thread.with_registers(|registers| *registers);
+    registers.rax = 0;
+    if !request.stack.is_null() {
+        registers.rsp = request.stack.0;
+    }
+    let mut initial = InitialState::copy(&current.thread, registers)?;
+    if request.flags.contains(CloneFlags::SET_TLS) {
+        if request.tls >= USER_END {
+            return Err(Errno::EPERM);
+        }
+        initial.fs_base = request.tls.0;
+    }
+    Ok(initial)
 }
 
 fn copy_process(

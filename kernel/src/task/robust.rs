@@ -20,8 +20,8 @@ const MAX_ENTRIES: usize = 2048;
 /// Set in the address of an entry whose futex is a lock (`FUTEX_LOCK_PI`).
 const IS_LOCK: u64 = 1;
 
-/// Marks the futexes in the thread's list, and wakes a thread that waits for each. All its locks are
-/// passed on.
+/// Marks the futexes in the thread's list, and wakes a thread that waits for each. All its locks
+/// are passed on.
 pub fn release(thread: &Thread) {
     mark_all(thread);
     lock::owner_ended(thread.tid);

@@ -133,6 +133,8 @@ ranks! {
     Identity: Spin,
     /// the waiters of all futexes.
     Futexes: Spin,
+    /// the timers of a process.
+    ProcessTimers: Spin,
     /// what is due at which CPU time of a process.
     CpuWatch: Spin,
     /// timeouts and alarms.
@@ -194,6 +196,8 @@ ranks! {
     MessagesPosition: Spin,
     /// where the ramdisk lies.
     Ramdisk: Spin,
+    /// a name of the machine.
+    HostName: Spin,
     /// the random number generator.
     Random: Spin,
     /// the unknown system calls that were reported.

@@ -1,12 +1,12 @@
 //! System information, limits, identities, and calls that C libraries make at their start.
 
+use super::arguments::half;
 use crate::arch::{clock, messages, power, segments};
-use crate::file::IoCaller;
-use crate::mem::{self, USER_END, UserAddr, failure, fallible};
-use crate::task::{Current, all_processes};
+use crate::mem::{self, USER_END, UserAddr, fallible};
+use crate::task::{Current, all_processes, find_thread, host_name};
 use alloc::format;
 use alloc::vec::Vec;
-use foundation::{Errno, FAIL_CLAIM};
+use foundation::{ByteCount, Errno};
 
 /// syslog(2): reads the kernel's log. `SYSLOG_ACTION_READ_ALL` copies the newest messages that fit;
 /// clearing and console levels have no effect.
@@ -106,21 +106,46 @@ pub fn getgroups(_: &Current, count: i32, _list: u64) -> Result<u64, Errno> {
 pub fn uname(current: &Current, buffer: UserAddr) -> Result<u64, Errno> {
     const FIELD_BYTES: usize = 65;
     // C libraries refuse to run on a kernel version that is too old.
-    let fields = [
-        "Linux",
-        "sloth",
-        "6.1.0-sloth",
-        concat!("Sloth ", env!("CARGO_PKG_VERSION")),
-        "x86_64",
-        "(none)",
+    let (host, domain) = (host_name::HOST.get(), host_name::DOMAIN.get());
+    let fields: [&[u8]; 6] = [
+        b"Linux",
+        host.bytes(),
+        b"6.1.0-sloth",
+        concat!("Sloth ", env!("CARGO_PKG_VERSION")).as_bytes(),
+        b"x86_64",
+        domain.bytes(),
     ];
     let mut bytes = [0; FIELD_BYTES * 6];
     for (chunk, field) in bytes.chunks_exact_mut(FIELD_BYTES).zip(fields) {
-        for (to, from) in chunk.iter_mut().zip(field.bytes()) {
-            *to = from;
+        for (to, from) in chunk.iter_mut().zip(field) {
+            *to = *from;
         }
     }
     current.write(buffer, &bytes)?;
+    Ok(0)
+}
+
+/// Implements sethostname(2).
+pub fn sethostname(current: &Current, name: UserAddr, length: i32) -> Result<u64, Errno> {
+    set_name(current, &host_name::HOST, name, length)
+}
+
+/// Implements setdomainname(2).
+pub fn setdomainname(current: &Current, name: UserAddr, length: i32) -> Result<u64, Errno> {
+    set_name(current, &host_name::DOMAIN, name, length)
+}
+
+fn set_name(
+    current: &Current,
+    name: &host_name::SharedName,
+    from: UserAddr,
+    length: i32,
+) -> Result<u64, Errno> {
+    let mut bytes = [0; host_name::MAX_BYTES];
+    let length = usize::try_from(length).map_err(|_| Errno::EINVAL)?;
+    let bytes = bytes.get_mut(..length).ok_or(Errno::EINVAL)?;
+    current.read_into(from, bytes)?;
+    name.set(bytes);
     Ok(0)
 }
 
@@ -146,79 +171,68 @@ pub fn sysinfo(current: &Current, info: UserAddr) -> Result<u64, Errno> {
     Ok(0)
 }
 
+/// The word of a version of the structures of capabilities, and how many of them there are.
+fn capability_structures(current: &Current, header: UserAddr) -> Result<Option<usize>, Errno> {
+    const VERSION_1: u32 = 0x1998_0330;
+    const VERSION_2: u32 = 0x2007_1026;
+    const VERSION_3: u32 = 0x2008_0522;
+    match u32::from_le_bytes(current.read(header)?) {
+        VERSION_1 => Ok(Some(1)),
+        VERSION_2 | VERSION_3 => Ok(Some(2)),
+        _ => {
+            current.write(header, &VERSION_3.to_le_bytes())?;
+            Ok(None)
+        }
+    }
+}
+
+/// The process number in a header of capabilities.
+fn capability_owner(current: &Current, header: UserAddr) -> Result<i32, Errno> {
+    let at = header.checked_add(ByteCount(4)).ok_or(Errno::EFAULT)?;
+    Ok(i32::from_le_bytes(current.read(at)?))
+}
+
+/// All capabilities that there are: effective, permitted and inheritable ones, in two structures.
+const CAPABILITIES: [u32; 6] = [u32::MAX, u32::MAX, 0, 0x1ff, 0x1ff, 0];
+
 /// capget(2): all capabilities.
 pub fn capget(current: &Current, header: UserAddr, data: UserAddr) -> Result<u64, Errno> {
-    const VERSION: u32 = 0x2008_0522;
-    if u32::from_le_bytes(current.read(header)?) != VERSION {
-        current.write(header, &VERSION.to_le_bytes())?;
+    let Some(count) = capability_structures(current, header)? else {
         return if data.is_null() { Ok(0) } else { Err(Errno::EINVAL) };
+    };
+    match u32::try_from(capability_owner(current, header)?).map_err(|_| Errno::EINVAL)? {
+        0 => {}
+        tid => drop(find_thread(tid).ok_or(Errno::ESRCH)?),
     }
     if !data.is_null() {
-        let all = [0xff; 8];
-        current.write(
-            data,
-            &[all, [0; 8], [0; 8]]
-                .concat()
-                .iter()
-                .copied()
-                .take(24)
-                .collect::<alloc::vec::Vec<u8>>(),
-        )?;
+        let mut bytes = [0; 24];
+        for (chunk, word) in bytes.chunks_exact_mut(4).zip(CAPABILITIES) {
+            chunk.copy_from_slice(&word.to_le_bytes());
+        }
+        current.write(data, bytes.get(..12 * count).unwrap_or_default())?;
     }
     Ok(0)
 }
 
-/// prctl(2): process names, and the mark of servers (F8).
-pub fn prctl(
-    current: &Current,
-    option: i32,
-    second: u64,
-    third: u64,
-    fourth: u64,
-    _fifth: u64,
-) -> Result<u64, Errno> {
-    const SET_NAME: i32 = 15;
-    const GET_NAME: i32 = 16;
-    const SET_IO_FLUSHER: i32 = 57;
-    const GET_IO_FLUSHER: i32 = 58;
-    const NAME_BYTES: usize = 16;
-    let process = current.process();
-    match option {
-        SET_NAME => {
-            let mut name =
-                current.space().read_string(UserAddr(second), NAME_BYTES)?.unwrap_or_default();
-            if name.is_empty() {
-                // A longer name is truncated.
-                name = current
-                    .read::<NAME_BYTES>(UserAddr(second))?
-                    .iter()
-                    .copied()
-                    .take_while(|&byte| byte != 0)
-                    .collect();
-            }
-            name.truncate(NAME_BYTES - 1);
-            process.identity.lock().name = name;
-            Ok(0)
-        }
-        GET_NAME => {
-            let mut bytes = [0; NAME_BYTES];
-            for (to, from) in bytes.iter_mut().zip(process.identity.lock().name.iter()) {
-                *to = *from;
-            }
-            current.write(UserAddr(second), &bytes)?;
-            Ok(0)
-        }
-        SET_IO_FLUSHER if second == 1 => super::mark::set(current, third, fourth),
-        // The mark of a server cannot be removed (F8).
-        SET_IO_FLUSHER if second == 0 && !process.is_server() => Ok(0),
-        SET_IO_FLUSHER if second == 0 => Err(Errno::EPERM),
-        GET_IO_FLUSHER => Ok(process.is_server().into()),
-        // In kernels for tests only. The result is small: a call makes few claims.
-        FAIL_CLAIM => {
-            failure::arm(second as usize).map(|claims| claims as u64).ok_or(Errno::EINVAL)
-        }
-        _ => Err(Errno::EINVAL),
+/// capset(2): the capabilities that a process has, which are all. It cannot drop any (EPERM).
+pub fn capset(current: &Current, header: UserAddr, data: UserAddr) -> Result<u64, Errno> {
+    let count = capability_structures(current, header)?.ok_or(Errno::EINVAL)?;
+    let owner = capability_owner(current, header)?;
+    if owner != 0 && owner.cast_unsigned() != current.thread.tid {
+        return Err(Errno::EPERM);
     }
+    let mut bytes = [0; 24];
+    let present = bytes.get_mut(..12 * count).unwrap_or_default();
+    current.read_into(data, present)?;
+    let mut words = bytes.chunks_exact(4).zip(CAPABILITIES).take(3 * count);
+    // Bits of capabilities that do not exist do not count.
+    let is_all = |(chunk, all): (&[u8], u32)| half(chunk, 0) & all == all;
+    if words.all(is_all) { Ok(0) } else { Err(Errno::EPERM) }
+}
+
+/// setfsuid(2) and setfsgid(2): always root. Returns the old identity.
+pub fn set_file_id(_: &Current, _id: u32) -> Result<u64, Errno> {
+    Ok(0)
 }
 
 /// arch_prctl(2): FS and GS bases.

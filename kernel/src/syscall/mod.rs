@@ -9,6 +9,7 @@
 
 pub mod arguments;
 pub mod attributes;
+pub mod clocks;
 pub mod clone;
 pub mod entry;
 pub mod futex;
@@ -24,13 +25,16 @@ mod mutants;
 pub mod names;
 pub mod open;
 pub mod poll;
+mod prctl;
 pub mod priority;
 pub mod process;
 pub mod random;
+mod sched;
 pub mod signal;
 pub mod statx;
 pub mod table;
 pub mod time;
+mod timers;
 pub mod traced;
 pub mod unknown;
 pub mod xattr;

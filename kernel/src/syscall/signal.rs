@@ -10,7 +10,7 @@ use crate::task::signal::{
 };
 use crate::task::thread::AlternateStack;
 use crate::task::timer::Timeout;
-use crate::task::{Current, all_processes, family, find_thread, frame, oom, send};
+use crate::task::{Current, all_processes, family, find_thread, frame, oom, posix_timer, send};
 use foundation::Errno;
 
 /// Size of a signal set, in bytes. Every call passes the size of its sets.
@@ -151,7 +151,8 @@ pub fn rt_sigtimedwait(
 fn take_of(current: &Current, wanted: SignalSet) -> Option<SignalInfo> {
     let others = SignalSet(!wanted.0);
     let own = current.thread.signals.lock().pending.take(others);
-    own.or_else(|| current.process().pending.lock().take(others))
+    let taken = own.or_else(|| current.process().pending.lock().take(others))?;
+    Some(posix_timer::delivered(current.process(), taken))
 }
 
 /// The information that a program passes with a signal. Only to itself it may claim the kernel or
@@ -272,7 +273,7 @@ pub fn kill(current: &Current, pid: i32, signal: i32) -> Result<u64, Errno> {
         signal: number(signal)?,
         code: SignalInfo::USER,
         pid: current.pid(),
-        value: 0,
+        ..SignalInfo::default()
     };
     match pid {
         1.. => {
@@ -283,7 +284,9 @@ pub fn kill(current: &Current, pid: i32, signal: i32) -> Result<u64, Errno> {
         }
         -1 => {
             let others = all_processes().filter(|process| {
-                process.pid != current.pid() && process.pid != crate::task::INIT_PID
+                let is_own = process.pid == current.pid();
+                // Servers are in place of what a kernel is spared by its programs.
+                !is_own && process.pid != crate::task::INIT_PID && !process.is_server()
             });
             let mut found = false;
             for process in others {
@@ -324,7 +327,7 @@ fn kill_thread(current: &Current, pid: Option<i32>, tid: i32, signal: i32) -> Re
         signal: number(signal)?,
         code: SignalInfo::TKILL,
         pid: current.pid(),
-        value: 0,
+        ..SignalInfo::default()
     };
     if tid <= 0 || pid.is_some_and(|pid| pid <= 0) {
         return Err(Errno::EINVAL);

@@ -1,8 +1,8 @@
 //! The table of system calls: numbers, names, arguments, handlers.
 
 use super::{
-    attributes, clone, futex, io, ioctl, ipc, limits, memory, misc, mounting, names, open, poll,
-    priority, process, random, signal, statx, time, unknown, xattr,
+    attributes, clocks, clone, futex, io, ioctl, ipc, limits, memory, misc, mounting, names, open,
+    poll, prctl, priority, process, random, sched, signal, statx, time, timers, unknown, xattr,
 };
 use crate::arch::SavedRegisters;
 use crate::file::Fd;
@@ -229,8 +229,11 @@ system_calls! {
     119 setresgid(real, effective, saved) => misc::set_three_ids;
     120 getresgid(real, effective, saved) => misc::three_ids;
     121 getpgid(pid) => process::getpgid;
+    122 setfsuid(id) => misc::set_file_id;
+    123 setfsgid(id) => misc::set_file_id;
     124 getsid(pid) => process::getsid;
     125 capget(header, data) => misc::capget;
+    126 capset(header, data) => misc::capset;
     127 rt_sigpending(set, set_bytes) => signal::rt_sigpending;
     128 (Never) rt_sigtimedwait(set, info, timeout, set_bytes) => signal::rt_sigtimedwait;
     129 rt_sigqueueinfo(pid, signal, info) => signal::rt_sigqueueinfo;
@@ -238,21 +241,33 @@ system_calls! {
     131 sigaltstack(new, old) => signal::sigaltstack;
     132 utime(path, times) => attributes::utime;
     133 mknod(path, mode, device) => names::mknod;
+    135 personality(persona) => prctl::personality;
     137 statfs(path, buffer) => attributes::statfs;
     138 fstatfs(fd, buffer) => attributes::fstatfs;
     140 getpriority(which, who) => priority::getpriority;
     141 setpriority(which, who, niceness) => priority::setpriority;
+    142 sched_setparam(tid, parameters) => sched::sched_setparam;
+    143 sched_getparam(tid, parameters) => sched::sched_getparam;
+    144 sched_setscheduler(tid, policy, parameters) => sched::sched_setscheduler;
+    145 sched_getscheduler(tid) => sched::sched_getscheduler;
+    146 sched_get_priority_max(policy) => sched::sched_get_priority_max;
+    147 sched_get_priority_min(policy) => sched::sched_get_priority_min;
+    148 sched_rr_get_interval(tid, interval) => sched::sched_rr_get_interval;
     149 mlock(address, length) => memory::mlock;
     150 munlock(address, length) => memory::munlock;
     151 mlockall(flags) => memory::mlockall;
     152 munlockall() => memory::munlockall;
-    157 prctl(option, second, third, fourth, fifth) => misc::prctl;
+    157 prctl(option, second, third, fourth, fifth) => prctl::prctl;
     158 arch_prctl(code, address) => misc::arch_prctl;
+    159 adjtimex(state) => clocks::adjtimex;
     160 setrlimit(resource, limit) => limits::setrlimit;
     162 sync() => io::sync;
+    164 settimeofday(time, zone) => clocks::settimeofday;
     165 mount(source, target, kind, flags, data) => mounting::mount;
     166 umount2(target, flags) => mounting::umount2;
     169 reboot(magic, magic2, command, argument) => misc::reboot;
+    170 sethostname(name, length) => misc::sethostname;
+    171 setdomainname(name, length) => misc::setdomainname;
     186 gettid() => process::gettid;
     188 setxattr(path) => xattr::attribute;
     189 lsetxattr(path) => xattr::link_attribute;
@@ -275,9 +290,15 @@ system_calls! {
     218 set_tid_address(address) => process::set_tid_address;
     219 (Never) restart_syscall() => signal::restart_syscall;
     221 fadvise64(fd, offset, length, advice) => io::fadvise64;
-    228 clock_gettime(clock, time) => time::clock_gettime;
-    229 clock_getres(clock, resolution) => time::clock_getres;
-    230 (WithoutHandler) clock_nanosleep(clock, flags, request, remaining) => time::clock_nanosleep;
+    222 timer_create(clock, event, id) => timers::timer_create;
+    223 timer_settime(id, flags, new, old) => timers::timer_settime;
+    224 timer_gettime(id, value) => timers::timer_gettime;
+    225 timer_getoverrun(id) => timers::timer_getoverrun;
+    226 timer_delete(id) => timers::timer_delete;
+    227 clock_settime(clock, time) => clocks::clock_settime;
+    228 clock_gettime(clock, time) => clocks::clock_gettime;
+    229 clock_getres(clock, resolution) => clocks::clock_getres;
+    230 (WithoutHandler) clock_nanosleep(clock, flags, request, remaining) => clocks::clock_nanosleep;
     231 exit_group(status) => process::exit_group;
     234 tgkill(pid, tid, signal) => signal::tgkill;
     235 utimes(path, times) => attributes::utimes;
@@ -307,9 +328,14 @@ system_calls! {
     296 pwritev(fd, vector, count, offset) => io::pwritev;
     297 rt_tgsigqueueinfo(pid, tid, signal, info) => signal::rt_tgsigqueueinfo;
     302 prlimit64(pid, resource, new, old) => limits::prlimit64;
+    305 clock_adjtime(clock, state) => clocks::clock_adjtime;
     306 syncfs(fd) => io::syncfs;
+    309 getcpu(cpu, node) => sched::getcpu;
+    314 sched_setattr(tid, attributes, flags) => sched::sched_setattr;
+    315 sched_getattr(tid, attributes, size, flags) => sched::sched_getattr;
     316 renameat2(old_dir, old, new_dir, new, flags) => names::renameat2;
     318 getrandom(buffer, length, flags) => random::getrandom;
+    324 membarrier(command, flags) => sched::membarrier;
     325 mlock2(address, length, flags) => memory::mlock2;
     327 preadv2(fd, vector, count, offset, high, flags) => io::preadv2;
     328 pwritev2(fd, vector, count, offset, high, flags) => io::pwritev2;

@@ -1,15 +1,13 @@
-//! Clocks, sleeps and alarms.
+//! The time of day, sleeps, alarms and interval timers.
 
 use crate::arch::clock;
 use crate::file::IoCaller;
 use crate::mem::UserAddr;
-use crate::task::{CpuTimer, Current, scheduler, timer};
+use crate::task::{CpuTimer, Current, timer};
 use foundation::{ByteCount, Errno};
 
 const NS_PER_S: u64 = 1_000_000_000;
 const NS_PER_US: u64 = 1000;
-/// `TIMER_ABSTIME`: the time is absolute.
-const ABSOLUTE: u32 = 1;
 
 /// Reads a `struct timespec`, in nanoseconds. EINVAL if it is negative or its fraction is out of
 /// range.
@@ -31,7 +29,8 @@ fn pair(first: u64, second: u64) -> [u8; 16] {
     bytes
 }
 
-fn timespec(ns: u64) -> [u8; 16] {
+/// A `struct timespec`.
+pub fn timespec(ns: u64) -> [u8; 16] {
     pair(ns / NS_PER_S, ns % NS_PER_S)
 }
 
@@ -45,43 +44,9 @@ pub fn monotonic(wall_ns: u64) -> u64 {
     wall_ns.saturating_add_signed(offset.saturating_neg())
 }
 
-fn wall() -> u64 {
+/// Nanoseconds since 1970.
+pub fn wall() -> u64 {
     clock::wall_ns().max(0).unsigned_abs()
-}
-
-/// The time of a clock, in nanoseconds; EINVAL for an unknown clock.
-fn read_clock(current: &Current, number: i32) -> Result<u64, Errno> {
-    const REALTIME: [i32; 3] = [0, 5, 11];
-    const MONOTONIC: [i32; 4] = [1, 4, 6, 7];
-    const PROCESS_CPU: i32 = 2;
-    const THREAD_CPU: i32 = 3;
-    match number {
-        number if REALTIME.contains(&number) => Ok(wall()),
-        number if MONOTONIC.contains(&number) => Ok(clock::now_ns()),
-        PROCESS_CPU | THREAD_CPU => {
-            scheduler::account();
-            let process = number == PROCESS_CPU;
-            let used = if process { &current.process().used } else { &current.thread.used };
-            Ok(used.get().total_ns())
-        }
-        _ => Err(Errno::EINVAL),
-    }
-}
-
-/// Implements clock_gettime(2).
-pub fn clock_gettime(current: &Current, clock: i32, time: UserAddr) -> Result<u64, Errno> {
-    let now = read_clock(current, clock)?;
-    current.write(time, &timespec(now))?;
-    Ok(0)
-}
-
-/// Implements clock_getres(2).
-pub fn clock_getres(current: &Current, clock: i32, resolution: UserAddr) -> Result<u64, Errno> {
-    read_clock(current, clock)?;
-    if !resolution.is_null() {
-        current.write(resolution, &timespec(1))?;
-    }
-    Ok(0)
 }
 
 /// gettimeofday(2). The time zone is UTC.
@@ -104,7 +69,8 @@ pub fn time(current: &Current, time: UserAddr) -> Result<u64, Errno> {
     Ok(seconds)
 }
 
-fn sleep(current: &Current, deadline: u64, remaining: UserAddr) -> Result<u64, Errno> {
+/// Waits until `deadline` in nanoseconds since boot. A signal gives EINTR, and the time that was left.
+pub fn sleep_until(current: &Current, deadline: u64, remaining: UserAddr) -> Result<u64, Errno> {
     let result = timer::sleep_until(deadline);
     if result.is_err() && !remaining.is_null() {
         current.write(remaining, &timespec(deadline.saturating_sub(clock::now_ns())))?;
@@ -116,33 +82,7 @@ fn sleep(current: &Current, deadline: u64, remaining: UserAddr) -> Result<u64, E
 /// Implements nanosleep(2).
 pub fn nanosleep(current: &Current, request: UserAddr, remaining: UserAddr) -> Result<u64, Errno> {
     let ns = read_time(current, request)?;
-    sleep(current, clock::now_ns().saturating_add(ns), remaining)
-}
-
-/// Implements clock_nanosleep(2).
-pub fn clock_nanosleep(
-    current: &Current,
-    clock: i32,
-    flags: u32,
-    request: UserAddr,
-    remaining: UserAddr,
-) -> Result<u64, Errno> {
-    const REALTIME: i32 = 0;
-    // The CPU time of a thread, which does not pass while it waits, and clocks without timers.
-    const UNSUPPORTED: [i32; 6] = [3, 4, 5, 6, 8, 9];
-    const KNOWN: [i32; 4] = [REALTIME, 1, 7, 11];
-    if UNSUPPORTED.contains(&clock) {
-        return Err(Errno::EOPNOTSUPP);
-    }
-    if !KNOWN.contains(&clock) {
-        return Err(Errno::EINVAL);
-    }
-    let ns = read_time(current, request)?;
-    match flags & ABSOLUTE {
-        0 => sleep(current, clock::now_ns().saturating_add(ns), remaining),
-        _ if clock == REALTIME => sleep(current, monotonic(ns), UserAddr::NULL),
-        _ => sleep(current, ns, UserAddr::NULL),
-    }
+    sleep_until(current, clock::now_ns().saturating_add(ns), remaining)
 }
 
 /// alarm(2). Returns the seconds left of the previous alarm.

@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 use super::signal::{Action, ActionFlags, Disposition, SIGSEGV, Signal, SignalInfo, SignalSet};
-use super::{Thread, WaitStatus, current_thread, exit, frame, oom, scheduler, send, timer};
+use super::{
+    Thread, WaitStatus, current_thread, exit, frame, oom, posix_timer, scheduler, send, timer,
+};
 use crate::arch::Registers;
 use crate::sync::Interrupt;
 use crate::trace;
@@ -69,9 +71,13 @@ pub fn before_user(restart: Option<Restart>) {
 }
 
 fn take_signal(thread: &Thread) -> Option<SignalInfo> {
-    let mut own = thread.signals.lock();
-    let blocked = own.blocked;
-    own.pending.take(blocked).or_else(|| thread.process.pending.lock().take(blocked))
+    let (blocked, own) = {
+        let mut own = thread.signals.lock();
+        let blocked = own.blocked;
+        (blocked, own.pending.take(blocked))
+    };
+    let taken = own.or_else(|| thread.process.pending.lock().take(blocked))?;
+    Some(posix_timer::delivered(&thread.process, taken))
 }
 
 /// Ends the delivery where no handler ran: restores the signal mask that a handler's frame would

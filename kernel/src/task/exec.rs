@@ -9,7 +9,7 @@ use super::elf::{ELIBBAD, HEADER_BYTES, LOADER_BASE, Program};
 use super::load::{Image, load};
 use super::signal::SIGCHLD;
 use super::thread::{AlternateStack, InitialState};
-use super::{Current, Identity, WaitStatus, family, robust};
+use super::{Current, Identity, WaitStatus, family, posix_timer, robust};
 use crate::arch::Registers;
 use crate::file::{FdTable, FileObject, Io, IoCaller, UserBuffers, mapped, random};
 use crate::mem::limits::{INFINITE, Resource};
@@ -329,6 +329,8 @@ fn commit(
     *process.identity.lock() = identity;
     let actions = process.with_actions(|actions| actions.clone());
     process.replace_actions(actions);
+    process.choices.exec();
+    posix_timer::delete_all(process);
     process.set_exit_signal(SIGCHLD);
     {
         let mut own = thread.signals.lock();

@@ -4,11 +4,11 @@
 use super::WaitStatus;
 use super::family::Relations;
 use super::process::{Life, News};
-use super::signal::{Action, ActionFlags, SIGCHLD, Signal};
+use super::signal::{Action, ActionFlags, SIGCHLD, Signal, SignalInfo};
 use super::{
     Current, Process, Thread, family, find_process,
     futex::{self, Futex},
-    init, mutants, oom, robust, scheduler, send, timer,
+    init, mutants, oom, posix_timer, robust, scheduler, send, timer,
 };
 use crate::file::{self, FdTable};
 use crate::mem::{UserAddr, UserSlice};
@@ -79,6 +79,7 @@ fn end_process(process: &Arc<Process>, own_status: WaitStatus) {
     file::lock::process_ended(process.pid);
     file::tty::session_ended(process.pid);
     timer::set_alarm(process.pid, 0, 0);
+    posix_timer::delete_all(process);
     let status = {
         let mut state = process.state.lock();
         let status = if let Life::Ending(status) = state.life { status } else { own_status };
@@ -92,17 +93,27 @@ fn end_process(process: &Arc<Process>, own_status: WaitStatus) {
         init::ended(status);
     }
     let own = family::relations(process.pid);
-    let orphans = family::reparent_children(process.pid);
+    let (orphans, reaper) = family::reparent_children(process.pid);
     if let Some(own) = own {
         send::continue_orphaned_groups(own, &orphans);
     }
-    let mut processes = orphans.iter().filter_map(|&orphan| find_process(orphan));
-    if processes.any(|orphan| is_zombie(&orphan))
-        && let Some(init) = find_process(super::INIT_PID)
+    let processes = || orphans.iter().filter_map(|&orphan| find_process(orphan));
+    processes().for_each(|orphan| note_parent_death(&orphan, process.pid));
+    if processes().any(|orphan| is_zombie(&orphan))
+        && let Some(reaper) = find_process(reaper)
     {
-        init.children_queue.wake_all();
+        reaper.children_queue.wake_all();
     }
     notify_parent(process, status);
+}
+
+/// Sends the signal that an orphan wants at its parent's end, if any.
+fn note_parent_death(orphan: &Arc<Process>, parent: u32) {
+    let signal = Signal(orphan.choices.parent_death.load(Ordering::Relaxed));
+    if signal != Signal::NONE {
+        let (code, pid) = (SignalInfo::USER, parent);
+        send::to_process(orphan, SignalInfo { signal, code, pid, ..SignalInfo::default() });
+    }
 }
 
 fn parent_of(process: &Process) -> Option<Arc<Process>> {

@@ -107,6 +107,19 @@ impl Family {
         is_free && !(self.has_wrapped && is_anybodys())
     }
 
+    /// The process that adopts the children of one that ends.
+    fn reaper_of(&self, pid: u32) -> u32 {
+        let parent = |pid: u32| self.members.get(&pid).map(|member| member.relations.parent);
+        let above = core::iter::successors(parent(pid), |&pid| parent(pid));
+        let adopts = |pid: &u32| {
+            self.members.get(pid).is_some_and(|member| {
+                let process = &member.process;
+                process.choices.is_subreaper.load(Ordering::Relaxed) && !process.is_ending()
+            })
+        };
+        above.take_while(|&pid| pid != 0).find(adopts).unwrap_or(super::INIT_PID)
+    }
+
     fn job(&self, pid: u32) -> u32 {
         self.members.get(&pid).map_or(0, Member::job)
     }
@@ -215,9 +228,11 @@ pub(super) fn remove_process(pid: u32) {
     drop(removed);
 }
 
-/// Makes the children of an ending process children of PID 1, and returns their numbers.
-pub(super) fn reparent_children(pid: u32) -> BTreeSet<u32> {
+/// Makes the children of an ending process those of the nearest process above that adopts orphans,
+/// or of PID 1. Returns their numbers, and the new parent's.
+pub(super) fn reparent_children(pid: u32) -> (BTreeSet<u32>, u32) {
     let mut family = FAMILY.lock();
+    let reaper = family.reaper_of(pid);
     let (children, mut with_news) = family
         .members
         .get_mut(&pid)
@@ -227,16 +242,16 @@ pub(super) fn reparent_children(pid: u32) -> BTreeSet<u32> {
         .unwrap_or_default();
     for child in &children {
         if let Some(member) = family.members.get_mut(child) {
-            member.relations.parent = super::INIT_PID;
+            member.relations.parent = reaper;
             member.process.set_exit_signal(SIGCHLD);
-            member.process.parent.store(super::INIT_PID, Ordering::Relaxed);
+            member.process.parent.store(reaper, Ordering::Relaxed);
         }
     }
-    if let Some(init) = family.members.get_mut(&super::INIT_PID) {
-        init.children.extend(&children);
-        init.with_news.append(&mut with_news);
+    if let Some(reaper) = family.members.get_mut(&reaper) {
+        reaper.children.extend(&children);
+        reaper.with_news.append(&mut with_news);
     }
-    children
+    (children, reaper)
 }
 
 /// The process of a number.

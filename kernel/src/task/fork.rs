@@ -224,6 +224,7 @@ fn copy_process(
             context,
             actions,
             identity,
+            choices: parent.choices.inherited(),
             server: parent.is_server(),
             // A sibling ends as the caller does.
             exit_signal: if request.flags.contains(CloneFlags::PARENT) {

@@ -5,6 +5,7 @@ use super::arguments::Arguments;
 use super::elf::{HEADER_BYTES, Program};
 use super::exec;
 use super::load::{Image, load};
+use super::process::choices::Choices;
 use super::process::{Inheritance, Process};
 use super::signal::{Actions, Signal};
 use super::thread::InitialState;
@@ -41,6 +42,7 @@ pub fn make(image: &[u8], path: &[u8], files: FdTable) -> Result<(), Errno> {
         context: Arc::new(Mutex::new(FileContext::default())),
         actions: Arc::new(Mutex::new(Actions::default())),
         identity: exec::identity(&arguments, path, path.to_vec())?,
+        choices: Choices::default(),
         server: false,
         exit_signal: Signal::NONE,
     };

@@ -5,6 +5,7 @@
 //! sees it, signals it or waits for it. None of them ever ends.
 #![forbid(unsafe_code)]
 
+use super::process::choices::Choices;
 use super::process::{Identity, Inheritance, Process, Thread, thread::InitialState};
 use super::signal::{Actions, Signal};
 use super::timer::Timeout;
@@ -49,6 +50,7 @@ fn make(number: u32) -> Result<(), Errno> {
         context: Arc::new(Mutex::new(FileContext::default())),
         actions: Arc::new(Mutex::new(Actions::default())),
         identity: Identity { name: Vec::from(*b"kernel"), ..Identity::default() },
+        choices: Choices::default(),
         server: false,
         exit_signal: Signal::NONE,
     };

@@ -12,7 +12,7 @@
 
 use super::fair::{self, Contender, RunQueue};
 use super::thread::RunState;
-use super::{Process, Thread, family, mutants};
+use super::{Process, Thread, family, mutants, posix_timer};
 use crate::arch::{self, Alarm, Cycles, NEVER, clock, context::Context, usage};
 use crate::mem::{Claim, fallible};
 use crate::sync::{self, Interrupt, Mutex, Once, ThreadId, Turn, rank};
@@ -39,7 +39,7 @@ static SLICE_OVER: AtomicBool = AtomicBool::new(false);
 static HAS_DEAD: AtomicBool = AtomicBool::new(false);
 
 /// How long a thread runs while others are ready.
-const SLICE_NS: u64 = 1_000_000;
+pub const SLICE_NS: u64 = 1_000_000;
 /// The least time between two looks at the CPU time of a process.
 const LOOK_NS: u64 = 20_000;
 
@@ -253,9 +253,10 @@ pub fn account() {
 /// Has the timer interrupt when the running process may have used as much CPU time as is watched
 /// for.
 pub(super) fn watch_cpu_time(process: &Process) {
-    if process.cpu_watch.is_active() {
+    if process.watches_cpu_time() {
         let left_ns = process.cpu_watch.left_ns(process.used.get(), process.cpu_limit());
-        watch_after(left_ns);
+        let thread = borrow_current();
+        watch_after(left_ns.min(process.timers.left_cpu_ns(posix_timer::times(&thread))));
     } else if clock::is_set(Alarm::CpuTime) {
         clock::set_alarm(Alarm::CpuTime, NEVER);
     }

@@ -203,7 +203,7 @@ pub fn child_info(pid: u32, signal: Signal, status: WaitStatus) -> SignalInfo {
         WaitStatus(exited) if exited & 0x7f == 0 => (EXITED, exited >> 8),
         WaitStatus(killed) => (KILLED, killed & 0x7f),
     };
-    SignalInfo { signal, code, pid, value: value as u64 }
+    SignalInfo { signal, code, pid, value: value as u64, ..SignalInfo::default() }
 }
 
 /// Makes the running thread check its signals before it returns to user mode, after a change of its

@@ -280,8 +280,12 @@ pub struct SignalInfo {
     pub signal: Signal,
     /// Who sent it: one of the constants below, or a program's own code.
     pub code: i32,
-    /// Process number of the sender or of the child.
+    /// Process number of the sender or of the child; that of a timer.
     pub pid: u32,
+    /// User number of the sender; the overrun of a timer.
+    pub extra: u32,
+    /// Whether a timer of the process has sent it.
+    pub is_of_timer: bool,
     /// A child's status, the faulting address, or the sender's value.
     pub value: u64,
 }
@@ -291,6 +295,8 @@ impl SignalInfo {
     pub const USER: i32 = 0;
     /// `SI_KERNEL`: raised by the kernel.
     pub const KERNEL: i32 = 0x80;
+    /// `SI_TIMER`: sent by a timer.
+    const TIMER: i32 = -2;
     /// `SI_TKILL`: sent by tgkill(2).
     pub const TKILL: i32 = -6;
     /// `SEGV_MAPERR`, `BUS_ADRALN`, `FPE_INTDIV`, `ILL_ILLOPC`, `TRAP_BRKPT`, `CLD_EXITED`: the
@@ -312,11 +318,18 @@ impl SignalInfo {
         Self { signal, code: Self::KERNEL, ..Self::default() }
     }
 
+    /// The information for the signal of the timer with this number.
+    pub fn timer(signal: Signal, id: u32, value: u64) -> Self {
+        Self { signal, code: Self::TIMER, pid: id, extra: 0, value, is_of_timer: true }
+    }
+
     /// The information that a program passes with a signal. Code, sender and value are the
     /// program's.
     pub fn from_bytes(signal: Signal, bytes: &[u8; Self::BYTES]) -> Self {
-        let [code, pid] = [super::word(bytes, 8), super::word(bytes, 16)].map(|word| word as u32);
-        Self { signal, code: code.cast_signed(), pid, value: super::word(bytes, 24) }
+        let [code, pid] = [super::word(bytes, 8), super::word(bytes, 16)];
+        let extra = (pid >> 32) as u32;
+        let (code, value) = ((code as u32).cast_signed(), super::word(bytes, 24));
+        Self { signal, code, pid: pid as u32, extra, value, is_of_timer: false }
     }
 
     /// The structure in a program's memory.
@@ -336,6 +349,7 @@ impl SignalInfo {
             put(16, &self.value.to_le_bytes());
         } else {
             put(16, &self.pid.to_le_bytes());
+            put(20, &self.extra.to_le_bytes());
             put(24, &self.value.to_le_bytes());
         }
         bytes
@@ -383,13 +397,20 @@ impl Pending {
     /// Adds a signal for the process of this account.
     pub fn add(&mut self, info: SignalInfo, account: &Arc<Account>) {
         let counts = info.signal >= FIRST_REALTIME && self.has_room(account);
-        if counts || !self.set.contains(info.signal) {
+        // A timer sends one signal at a time.
+        if counts || info.is_of_timer || !self.set.contains(info.signal) {
             self.set = self.set.with(info.signal);
             // Without memory the signal is delivered without its information.
             if self.grow(account).is_ok() {
                 self.infos.push(info);
             }
         }
+    }
+
+    /// Whether the signal of a timer is pending.
+    pub fn has_of_timer(&self, signal: Signal, id: u32) -> bool {
+        let is_it = |info: &SignalInfo| info.is_of_timer && (info.signal, info.pid) == (signal, id);
+        self.set.contains(signal) && self.infos.iter().any(is_it)
     }
 
     /// Makes space for one more.

@@ -5,8 +5,9 @@
 #![forbid(unsafe_code)]
 
 use super::process::cpu_time::CpuTimer;
+use super::process::timers::Key;
 use super::signal::{SIGALRM, SignalInfo};
-use super::{Process, current_thread, find_thread, scheduler, send};
+use super::{Process, current_thread, find_thread, posix_timer, scheduler, send};
 use crate::arch::{self, Alarm, NEVER, clock};
 use crate::sync::{Interrupt, Interrupted, Mutex, WaitQueue, rank};
 use alloc::collections::BTreeMap;
@@ -19,10 +20,9 @@ enum Due {
     Wake(u32),
     /// Sends SIGALRM to a process.
     Alarm(u32),
+    /// The timer of a process, by their numbers.
+    Timer(u32, u32),
 }
-
-/// Keys are times in nanoseconds since boot, made unique by a number.
-type Key = (u64, u64);
 
 struct Timers {
     due: BTreeMap<Key, Due>,
@@ -82,6 +82,18 @@ pub fn sleep_until(deadline_ns: u64) -> Result<(), Interrupted> {
     WaitQueue::new().wait(Interrupt::Signal, || timeout.is_over().then_some(()))
 }
 
+/// Makes a timer of a process due at `deadline_ns` since boot. Returns the key of its entry.
+pub(super) fn schedule_timer(deadline_ns: u64, pid: u32, id: u32) -> Key {
+    let key = new_key(deadline_ns);
+    TIMERS.lock().insert(key, Due::Timer(pid, id));
+    key
+}
+
+/// Removes an entry.
+pub(super) fn cancel(key: Key) {
+    TIMERS.lock().due.remove(&key);
+}
+
 /// Sets a process's alarm to `deadline_ns` since boot (0: none), repeated every `period_ns` (0:
 /// never). Returns the time left and the period of the previous alarm.
 pub fn set_alarm(pid: u32, deadline_ns: u64, period_ns: u64) -> (u64, u64) {
@@ -124,6 +136,7 @@ fn interrupt() {
                 }
             }
             Due::Alarm(pid) => send::to_pid(pid, SignalInfo::kernel(SIGALRM)),
+            Due::Timer(pid, id) => posix_timer::due(pid, id),
         }
     }
     let next = TIMERS.lock().due.first_key_value().map_or(NEVER, |(key, _)| key.0);
@@ -134,13 +147,15 @@ fn interrupt() {
 
 /// Sends the signals for which the running process has used enough CPU time.
 pub fn check_cpu_time() {
-    let process = &current_thread().process;
-    if !process.cpu_watch.is_active() {
+    let thread = current_thread();
+    let process = &thread.process;
+    if !process.watches_cpu_time() {
         return;
     }
     scheduler::account();
     let found = process.cpu_watch.check(process.used.get(), process.cpu_limit());
-    scheduler::watch_after(found.left_ns);
+    let left_ns = posix_timer::check_cpu_time(&thread);
+    scheduler::watch_after(found.left_ns.min(left_ns));
     for signal in found.signals.into_iter().flatten() {
         send::to_process(process, SignalInfo::kernel(signal));
     }

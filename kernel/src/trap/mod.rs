@@ -9,7 +9,7 @@
 use crate::arch::{Exception, PageFault, UserAccess, power, vector};
 use crate::file::tty::registry;
 use crate::mem::{Access, FaultError, PAGE_BYTES, UserAddr};
-use crate::task::signal::{SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP, SignalInfo};
+use crate::task::signal::{SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP, Signal, SignalInfo};
 use crate::task::{Thread, current_thread, deliver, family, kernel_threads, oom, scheduler, send};
 use crate::trace::{self, Figures, Presence};
 use alloc::format;
@@ -83,7 +83,7 @@ fn resolve(fault: PageFault) {
     let is_mapped = space.check_mapped(page, ByteCount(PAGE_BYTES as u64)).is_ok();
     let code = if is_mapped { SignalInfo::DENIED } else { SignalInfo::FIRST_REASON };
     drop(space);
-    let info = |signal, code| SignalInfo { signal, code, pid: 0, value: fault.address };
+    let info = |signal, code| SignalInfo { value: fault.address, ..exception_info(signal, code) };
     match error {
         FaultError::Segv => {
             if send::force(&thread, info(SIGSEGV, code)) {
@@ -154,5 +154,9 @@ fn signal_of(exception: Exception) -> SignalInfo {
         SIGILL => (SignalInfo::NO_SUCH_INSTRUCTION, exception.instruction),
         _ => (SignalInfo::FIRST_REASON, exception.instruction),
     };
-    SignalInfo { signal, code, pid: 0, value }
+    SignalInfo { value, ..exception_info(signal, code) }
+}
+
+fn exception_info(signal: Signal, code: i32) -> SignalInfo {
+    SignalInfo { signal, code, ..SignalInfo::default() }
 }

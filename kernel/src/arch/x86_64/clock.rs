@@ -89,6 +89,11 @@ pub fn wall_ns() -> i64 {
     WALL_AT_START_NS.load(Ordering::Relaxed).saturating_add(now_ns() as i64)
 }
 
+/// Sets the time since 1970. The battery-backed clock keeps its own.
+pub fn set_wall_ns(wall_ns: i64) {
+    WALL_AT_START_NS.store(wall_ns.saturating_sub(now_ns() as i64), Ordering::Relaxed);
+}
+
 /// Whether an alarm is set.
 #[inline]
 pub fn is_set(alarm: Alarm) -> bool {

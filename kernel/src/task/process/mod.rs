@@ -3,11 +3,15 @@
 //! Process and thread refer to each other: a thread keeps its process alive, and a process lists
 //! its threads to signal and end them. Therefore both are in this folder.
 
+pub mod choices;
 pub mod cpu_time;
 pub mod thread;
+pub mod timers;
 
+use choices::Choices;
 use cpu_time::{CpuTime, CpuWatch};
 pub use thread::Thread;
+use timers::Timers;
 
 use crate::arch;
 use crate::file::{Fd, FdTable, FileContext, OpenFile};
@@ -99,6 +103,10 @@ pub struct Process {
     pub children_used: CpuTime,
     /// What is due at which CPU time.
     pub cpu_watch: CpuWatch,
+    /// Its timers.
+    pub timers: Timers,
+    /// What it has chosen about itself.
+    pub choices: Choices,
     /// The number of the signal for the parent at its end; 0 for none.
     exit_signal: AtomicU8,
     actions: Mutex<SharedActions, rank::ProcessActions>,
@@ -129,6 +137,8 @@ pub struct Inheritance {
     pub actions: SharedActions,
     /// Names of its program.
     pub identity: Identity,
+    /// See [`Process::choices`].
+    pub choices: Choices,
     /// Whether it is marked as a server (F8).
     pub server: bool,
     /// See [`Process::exit_signal`].
@@ -155,6 +165,8 @@ impl Process {
             used: CpuTime::default(),
             children_used: CpuTime::default(),
             cpu_watch,
+            timers: Timers::default(),
+            choices: from.choices,
             exit_signal: AtomicU8::new(from.exit_signal.0),
             actions: Mutex::new(from.actions),
             files: Mutex::new(Some(from.files)),
@@ -163,6 +175,12 @@ impl Process {
             server: AtomicBool::new(from.server),
             _charge: charge,
         }))
+    }
+
+    /// Whether anything may become due by CPU time.
+    #[inline]
+    pub fn watches_cpu_time(&self) -> bool {
+        self.cpu_watch.is_active() | self.timers.counts_cpu_time()
     }
 
     /// Its limit of CPU time, in seconds (`RLIMIT_CPU`).

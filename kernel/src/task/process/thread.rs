@@ -11,6 +11,7 @@ use crate::mem::{Claim, Occupant, Space, UserAddr, fallible};
 use crate::sync::{self, Mutex, Share, ThreadId, Turn, rank};
 use crate::task::WaitStatus;
 use crate::task::fair::Contender;
+use crate::task::policy::{Scheduling, SharedScheduling};
 use crate::task::signal::{Pending, SignalSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -80,6 +81,8 @@ pub struct Thread {
     pub used: CpuTime,
     /// What it has had of the CPU, and its niceness.
     pub share: Arc<Share>,
+    /// Its scheduling policy.
+    pub scheduling: SharedScheduling,
     /// The turn of the client that it works for, if it is a server's, and the time-stamp counter
     /// when it got that.
     lent: UnsafeCell<(Option<Turn>, u64)>,
@@ -127,6 +130,8 @@ pub struct InitialState {
     pub blocked: SignalSet,
     /// Its share of the CPU.
     pub share: Share,
+    /// Its scheduling policy.
+    pub scheduling: Scheduling,
 }
 
 impl InitialState {
@@ -134,7 +139,8 @@ impl InitialState {
     pub fn program(registers: Registers) -> Result<Self, Errno> {
         let fpu = FpuState::initial().ok_or(Errno::ENOMEM)?;
         let (blocked, share) = (SignalSet::EMPTY, Share::default());
-        Ok(Self { registers, fs_base: 0, gs_base: 0, fpu, blocked, share })
+        let scheduling = Scheduling::default();
+        Ok(Self { registers, fs_base: 0, gs_base: 0, fpu, blocked, share, scheduling })
     }
 
     /// For a copy of the running thread, with these registers.
@@ -149,6 +155,7 @@ impl InitialState {
             fpu,
             blocked,
             share: Share::like(&thread.share),
+            scheduling: thread.scheduling.get().inherited(),
         })
     }
 }
@@ -179,6 +186,7 @@ impl Thread {
             signals: Mutex::new(signals),
             used: CpuTime::default(),
             share: Arc::new(initial.share),
+            scheduling: SharedScheduling::new(initial.scheduling),
             lent: UnsafeCell::new((None, 0)),
             charged: AtomicU64::new(0),
             clear_child_tid: AtomicU64::new(0),

@@ -358,6 +358,20 @@ fn requeue(attempt: &mut Attempt) -> Outcome<Result<()>> {
     done(moved)
 }
 
+/// A timer of the process is made, set and removed.
+fn process_timer(attempt: &mut Attempt) -> Outcome<Result<()>> {
+    let (long, mut id) = ([0u64, 0, 100, 0], 0u32);
+    let monotonic = abi::CLOCK_MONOTONIC as usize;
+    let made = attempt.during(|| {
+        raw(abi::__NR_timer_create, &[monotonic, 0, &raw mut id as usize])?;
+        raw(abi::__NR_timer_settime, &[id as usize, 0, long.as_ptr() as usize, 0])
+    });
+    if made.is_ok() {
+        ok!(raw(abi::__NR_timer_delete, &[id as usize]));
+    }
+    done(made)
+}
+
 fn nothing_ready(result: Result<usize>) -> Outcome<Result<()>> {
     check!(matches!(result, Ok(0) | Err(_)), "{result:?}");
     done(result)
@@ -406,6 +420,7 @@ fn q8_each_claim_of_waits_may_fail() -> Outcome {
                 Ok(Ok(()))
             },
         },
+        Case { name: "timers", errors: SHORT, call: &process_timer },
         Case {
             name: "nanosleep",
             errors: NONE,

@@ -14,6 +14,7 @@ extern crate proof;
 mod answers;
 mod bounded;
 mod bounded_more;
+mod choices;
 mod clones;
 mod delivery;
 mod descriptors;
@@ -40,6 +41,7 @@ mod state;
 mod storm;
 mod survey;
 mod terminals;
+mod timers;
 
 use proof::{kit, registry};
 use user::prelude::*;

@@ -133,7 +133,7 @@ ranks! {
     Identity: Spin,
     /// the waiters of all futexes.
     Futexes: Spin,
-    /// the timers of a process.
+    /// which POSIX timers a process has, and what they notify.
     ProcessTimers: Spin,
     /// what is due at which CPU time of a process.
     CpuWatch: Spin,

@@ -1,4 +1,5 @@
-//! Scheduling of threads: policies, priorities, affinity (sched(7)), and the barrier of membarrier(2).
+//! Scheduling of threads: policies, priorities, affinity (sched(7)), and the barrier of
+//! membarrier(2).
 
 use super::arguments::{half, word};
 use crate::mem::{PAGE_BYTES, UserAddr};
@@ -184,8 +185,8 @@ pub fn getcpu(current: &Current, cpu: UserAddr, node: UserAddr) -> Result<u64, E
     Ok(0)
 }
 
-/// membarrier(2). There is one CPU, on which a thread that does not run has no access under way: the
-/// barrier is there already.
+/// membarrier(2). There is one CPU, on which a thread that does not run has no access under way:
+/// the barrier is there already.
 pub fn membarrier(current: &Current, command: u32, flags: u32) -> Result<u64, Errno> {
     use linux::membarrier_cmd as command_of;
     const GLOBAL: u32 = command_of::MEMBARRIER_CMD_GLOBAL as u32;

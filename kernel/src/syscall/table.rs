@@ -298,7 +298,7 @@ system_calls! {
     227 clock_settime(clock, time) => clocks::clock_settime;
     228 clock_gettime(clock, time) => clocks::clock_gettime;
     229 clock_getres(clock, resolution) => clocks::clock_getres;
-    230 (WithoutHandler) clock_nanosleep(clock, flags, request, remaining) => clocks::clock_nanosleep;
+    230 (WithoutHandler) clock_nanosleep(clock, flags, request, left) => clocks::clock_nanosleep;
     231 exit_group(status) => process::exit_group;
     234 tgkill(pid, tid, signal) => signal::tgkill;
     235 utimes(path, times) => attributes::utimes;

@@ -69,7 +69,8 @@ pub fn time(current: &Current, time: UserAddr) -> Result<u64, Errno> {
     Ok(seconds)
 }
 
-/// Waits until `deadline` in nanoseconds since boot. A signal gives EINTR, and the time that was left.
+/// Waits until `deadline` in nanoseconds since boot. A signal gives EINTR, and the time that was
+/// left.
 pub fn sleep_until(current: &Current, deadline: u64, remaining: UserAddr) -> Result<u64, Errno> {
     let result = timer::sleep_until(deadline);
     if result.is_err() && !remaining.is_null() {

@@ -6,7 +6,7 @@ use crate::sync::{Mutex, rank};
 /// Upper bound for the bytes of a name, as on Linux.
 pub const MAX_BYTES: usize = 64;
 
-/// A name.
+/// A host or domain name, which need not be text.
 #[derive(Clone, Copy)]
 pub struct Name {
     bytes: [u8; MAX_BYTES],
@@ -24,7 +24,7 @@ impl Name {
         Self { bytes, length }
     }
 
-    /// Its bytes.
+    /// The bytes, without a terminator.
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.length).unwrap_or_default()
     }

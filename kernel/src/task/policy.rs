@@ -53,7 +53,7 @@ impl Policy {
 /// A thread's policy and priority.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scheduling {
-    /// The policy.
+    /// How the thread is chosen to run.
     pub policy: Policy,
     /// One of the policy's priorities.
     pub priority: u32,

@@ -32,7 +32,7 @@ fn now_ns(process: &Process, clock: TimerClock) -> u64 {
 /// When a timer is due, as a call says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// Never.
+    /// The timer is disarmed.
     Never,
     /// After so many nanoseconds.
     After(u64),

@@ -103,7 +103,7 @@ pub struct Process {
     pub children_used: CpuTime,
     /// What is due at which CPU time.
     pub cpu_watch: CpuWatch,
-    /// Its timers.
+    /// The POSIX timers that it made.
     pub timers: Timers,
     /// What it has chosen about itself.
     pub choices: Choices,

@@ -44,7 +44,7 @@ impl TimerClock {
 /// What happens when a timer is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notification {
-    /// Nothing.
+    /// The timer is only read.
     None,
     /// The process gets a signal with a value.
     Process(Signal, u64),
@@ -137,7 +137,7 @@ pub struct Timers {
 /// CPU times at which timers are looked at.
 #[derive(Clone, Copy)]
 pub struct CpuTimes<'a> {
-    /// That of the process.
+    /// The CPU time of all its threads.
     pub process: &'a CpuTime,
     /// The running thread's number, and its CPU time.
     pub thread: (u32, &'a CpuTime),

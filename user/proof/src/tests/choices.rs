@@ -62,8 +62,8 @@ fn choices_are_kept() -> Outcome {
     Ok(())
 }
 
-/// A child gets the signal that it wants when its parent ends; the nearest process above that adopts
-/// orphans is their parent then.
+/// A child gets the signal that it wants when its parent ends; the nearest process above that
+/// adopts orphans is their parent then.
 #[guest_test]
 fn choices_of_orphans() -> Outcome {
     const SET_DEATH: usize = 1;
@@ -82,9 +82,9 @@ fn choices_of_orphans() -> Outcome {
             let _ = sys::sleep(core::time::Duration::from_secs(100));
             0
         });
-        let mut told = [0];
-        let _ = (grandchild, sys::read(reader, &mut told));
-        i32::from(told[0])
+        let mut given = [0];
+        let _ = (grandchild, sys::read(reader, &mut given));
+        i32::from(given[0])
     })?;
     check_eq!(ok!(sys::wait_for(parent)).exit_code(), Some(abi::SIGTERM as i32));
     let found = ok!(sys::wait(-1, 0));

@@ -190,6 +190,12 @@ impl FileObject for End {
         }
         ready
     }
+    fn notifiers(&self, visit: &mut dyn FnMut(&Notifier, Ready)) {
+        let mut concerns = Ready::UNASKED;
+        concerns.set(Ready::INPUT, self.reads);
+        concerns.set(Ready::WRITE, self.writes);
+        visit(&self.shared.ring.changed, concerns | Ready::UNASKED);
+    }
     fn ioctl(&self, caller: &dyn IoCaller, request: u32, argument: u64) -> Result<u64, Errno> {
         match request {
             FIONREAD => {

@@ -17,6 +17,8 @@
 mod buffers;
 mod caller;
 pub mod devices;
+pub mod epoll;
+pub mod eventfd;
 pub mod fifo;
 pub mod filesystem;
 #[cfg(not(target_os = "none"))]
@@ -50,6 +52,7 @@ pub use object::{
     downcast_ref,
 };
 pub use open_file::{OpenFile, Status, check_length};
+pub use pipe::{nameless_stat, next_inode};
 pub use stat::{FileType, Identity, SetAttr, Stat};
 pub use table::{Descriptor, Fd, FdTable, MAX_DESCRIPTORS, OnExec};
 pub use tasks::{Caller, FileContext, ProcessView, Tasks, Ticks, register, tasks};

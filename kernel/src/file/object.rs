@@ -1,6 +1,6 @@
 //! What an open file refers to: a file on a server, a directory, a pipe's end, a device.
 
-use super::{FileType, Identity, IoCaller, Ready, SetAttr, Stat, UserBuffers};
+use super::{FileType, Identity, IoCaller, Notifier, Ready, SetAttr, Stat, UserBuffers};
 use crate::mem::{Account, Frame, KeptFile, Pager, Snapshot, Space};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -230,6 +230,15 @@ pub trait FileObject: Any + Send + Sync {
     /// [`Notifier::notify`](super::Notifier::notify).
     fn poll(&self) -> Ready {
         Ready::READ | Ready::WRITE
+    }
+
+    /// Passes the notifiers that report changes of [`poll`](Self::poll), each with what its changes
+    /// can concern. None where the object is always ready, as regular files are: then epoll refuses
+    /// it. Always the same ones for one object.
+    fn notifiers(&self, visit: &mut dyn FnMut(&Notifier, Ready)) {
+        if matches!(self.type_and_mode(), Ok((FileType::Pipe | FileType::Socket, _))) {
+            visit(Notifier::of_every_change(), Ready::all());
+        }
     }
 
     /// The capacity of a pipe (`F_GETPIPE_SZ`).

@@ -4,12 +4,13 @@ use super::{
     FileObject, FileSystem, FileType, Io, IoCaller, MAX_OFFSET, Stat, UserBuffers, WritePosition,
     mapped::{self, Failures},
     mutants,
+    notify::{Notifier, Ready, Watched, Watcher, is_same},
 };
 use crate::mem::account::{Account, Charge, Kind};
 use crate::mem::file_pages::Opened;
 use crate::mem::limits::{INFINITE, Resource};
-use crate::mem::{Backing, Space};
-use crate::sync::{SleepLock, rank};
+use crate::mem::{Backing, OutOfMemory, Space, fallible};
+use crate::sync::{Mutex, SleepLock, rank};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -49,6 +50,8 @@ pub struct OpenFile {
     failure_seen: AtomicU64,
     /// Those of the file, once it was mapped by this open file.
     failures: Once<Arc<Failures>>,
+    /// Called when this is dropped: the entries of epolls.
+    watchers: Mutex<Vec<Arc<dyn Watcher>>, rank::FileWatchers>,
     _charge: Charge,
 }
 
@@ -71,6 +74,7 @@ impl OpenFile {
             drop_hook: Once::new(),
             failure_seen: AtomicU64::new(mapped::latest_failure()),
             failures: Once::new(),
+            watchers: Mutex::default(),
             _charge: charge,
         }))
     }
@@ -260,6 +264,22 @@ impl OpenFile {
         self.drop_hook.call_once(|| hook);
     }
 
+    /// Has a watcher called when this open file is dropped.
+    pub(super) fn watch(&self, watcher: &Arc<impl Watcher + 'static>) -> Result<(), OutOfMemory> {
+        fallible::push(&mut self.watchers.lock(), watcher.clone() as Arc<dyn Watcher>)
+    }
+
+    /// Undoes [`watch`](Self::watch).
+    pub(super) fn unwatch(&self, watcher: &Arc<impl Watcher>) {
+        let mut watchers = self.watchers.lock();
+        let at = watchers.iter().position(|one| is_same(one, watcher));
+        let removed = at.map(|at| watchers.swap_remove(at));
+        let needed = watchers.len();
+        fallible::shrink(&mut watchers, needed);
+        drop(watchers);
+        drop(removed);
+    }
+
     /// The parameters of a transfer by this open file.
     pub fn io<'a>(&self, caller: &'a dyn IoCaller) -> Io<'a> {
         Io {
@@ -267,6 +287,12 @@ impl OpenFile {
             caller: Some(caller),
             nonblocking: self.status().contains(Status::NONBLOCKING),
         }
+    }
+}
+
+impl Watched for OpenFile {
+    fn notifiers(&self, visit: &mut dyn FnMut(&Notifier, Ready)) {
+        self.object.notifiers(visit);
     }
 }
 
@@ -320,5 +346,8 @@ impl Drop for OpenFile {
         if let Some(hook) = self.drop_hook.get() {
             hook(self);
         }
+        // The list is unlocked before a watcher is called.
+        let watchers = core::mem::take(&mut *self.watchers.lock());
+        watchers.into_iter().for_each(|watcher| watcher.closed(self));
     }
 }

@@ -1,7 +1,9 @@
 //! Pipes: the two ends of a [`Ring`].
 
 use super::ring::Ring;
-use super::{FileObject, FileType, Io, Ready, Stat, UserBuffers, WriteOutcome, WritePosition};
+use super::{
+    FileObject, FileType, Io, Notifier, Ready, Stat, UserBuffers, WriteOutcome, WritePosition,
+};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 use foundation::{ByteCount, Errno, FileOffset};
@@ -13,12 +15,12 @@ pub const NAMELESS_DEVICE: u64 = 0xd;
 static NEXT_INODE: AtomicU64 = AtomicU64::new(1);
 
 /// A new inode number for an object that is in no file system.
-pub(super) fn next_inode() -> u64 {
+pub fn next_inode() -> u64 {
     NEXT_INODE.fetch_add(1, Ordering::Relaxed)
 }
 
 /// The attributes of an object that is in no file system.
-pub(super) fn nameless_stat(file_type: FileType, inode: u64) -> Stat {
+pub fn nameless_stat(file_type: FileType, inode: u64) -> Stat {
     let now = Time(0);
     Stat {
         device: NAMELESS_DEVICE,
@@ -64,6 +66,9 @@ impl FileObject for ReadEnd {
     fn poll(&self) -> Ready {
         self.ring.poll_reader()
     }
+    fn notifiers(&self, visit: &mut dyn FnMut(&Notifier, Ready)) {
+        visit(&self.ring.changed, Ready::INPUT);
+    }
     fn pipe_capacity(&self) -> Result<usize, Errno> {
         Ok(self.ring.capacity())
     }
@@ -107,6 +112,9 @@ impl FileObject for WriteEnd {
     }
     fn poll(&self) -> Ready {
         self.ring.poll_writer()
+    }
+    fn notifiers(&self, visit: &mut dyn FnMut(&Notifier, Ready)) {
+        visit(&self.ring.changed, Ready::OUTPUT);
     }
     fn pipe_capacity(&self) -> Result<usize, Errno> {
         Ok(self.ring.capacity())

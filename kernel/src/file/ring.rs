@@ -193,6 +193,17 @@ impl Ring {
         self.state.lock().bytes.len()
     }
 
+    /// Whether the reading side is closed.
+    pub(super) fn is_refused(&self) -> bool {
+        self.state.lock().reader_gone
+    }
+
+    /// Whether nothing can be written any more.
+    pub(super) fn is_over(&self) -> bool {
+        let state = self.state.lock();
+        state.reader_gone || state.writer_gone
+    }
+
     /// Readiness of the reading side.
     pub(super) fn poll_reader(&self) -> Ready {
         let state = self.state.lock();
@@ -244,7 +255,7 @@ impl Ring {
             }
         }
         if from_queue {
-            self.changed.notify();
+            self.changed.notify_of(Ready::WRITE);
         }
         Ok(done)
     }
@@ -402,7 +413,7 @@ impl Ring {
             None => self.changed.wait(attempt)?,
         };
         if pushed.is_ok() {
-            self.changed.notify();
+            self.changed.notify_of(Ready::READ);
         }
         pushed
     }

@@ -8,6 +8,8 @@ use fsproto::{Attr, AttrMask, FileKind, Time};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum FileType {
+    /// An object of the kernel that no directory contains, such as an epoll: without a type.
+    Nameless = 0,
     /// A pipe, named or not.
     Pipe = 1,
     /// A device of bytes: a terminal, `/dev/null`.

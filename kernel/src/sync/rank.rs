@@ -104,6 +104,8 @@ ranks! {
     Fifos: Spin,
     /// the numbers of readers and writers of a named pipe.
     FifoCounts: Spin,
+    /// the count of an eventfd.
+    EventCount: Spin,
     /// the bytes of a pipe; copied to programs without a fault while it is held.
     Pipe: Spin,
     /// one direction of a socket pair; copied to programs without a fault while it is held.
@@ -137,6 +139,8 @@ ranks! {
     ProcessTimers: Spin,
     /// what is due at which CPU time of a process.
     CpuWatch: Spin,
+    /// the setting of a timerfd.
+    TimerFile: Spin,
     /// timeouts and alarms.
     Timers: Spin,
     /// which address space a thread uses.
@@ -176,6 +180,12 @@ ranks! {
     /// the reply of a request.
     Reply: Spin,
 
+    /// the entries of an epoll, and which of them may be ready.
+    Epoll: Spin,
+    /// the watchers of an open file.
+    FileWatchers: Spin,
+    /// the watchers of an object.
+    Watchers: Spin,
     /// the threads in a wait queue.
     WaitQueue: Spin,
     /// the ready threads.

@@ -160,6 +160,11 @@ impl WaitQueue {
         self.wait(by, ready)
     }
 
+    /// Whether a thread waits.
+    pub fn is_awaited(&self) -> bool {
+        self.waiting.lock().ends.is_some()
+    }
+
     /// Wakes all waiting threads.
     pub fn wake_all(&self) {
         let mut waiting = self.waiting.lock();

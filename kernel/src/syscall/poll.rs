@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use foundation::Errno;
 
 /// How long to wait.
-enum WaitLimit {
+pub(super) enum WaitLimit {
     /// Return at once.
     NoWait,
     Until(Timeout),
@@ -17,7 +17,8 @@ enum WaitLimit {
 }
 
 impl WaitLimit {
-    fn for_ns(duration_ns: Option<u64>) -> Self {
+    /// From a duration in nanoseconds, or without limit.
+    pub(super) fn for_ns(duration_ns: Option<u64>) -> Self {
         match duration_ns {
             None => Self::Forever,
             Some(0) => Self::NoWait,
@@ -27,14 +28,19 @@ impl WaitLimit {
         }
     }
 
+    /// Whether the time is over.
+    pub(super) fn is_over(&self) -> bool {
+        match self {
+            Self::NoWait => true,
+            Self::Until(timeout) => timeout.is_over(),
+            Self::Forever => false,
+        }
+    }
+
     /// Waits until `count` is not 0, or until the time is over, which gives 0.
     fn wait(&self, mut count: impl FnMut() -> u64) -> Result<u64, Errno> {
         let look = || match count() {
-            0 => match self {
-                Self::NoWait => Some(0),
-                Self::Until(timeout) => timeout.is_over().then_some(0),
-                Self::Forever => None,
-            },
+            0 => self.is_over().then_some(0),
             found => Some(found),
         };
         Ok(wait_for_any(look)?)
@@ -45,22 +51,13 @@ impl WaitLimit {
 const POLL_BYTES: usize = 8;
 /// `POLLNVAL`: no such descriptor.
 const INVALID: u16 = 0x20;
-/// `POLLRDNORM` and `POLLWRNORM`, synonyms of `POLLIN` and `POLLOUT`.
-const READ_NORMAL: u16 = 0x40;
-const WRITE_NORMAL: u16 = 0x100;
 
 /// The returned events: the requested ones that are present, and those that are always reported.
 fn events(file: &OpenFile, wanted: u16) -> u16 {
-    let ready =
-        if file.status().contains(Status::PATH) { return INVALID } else { file.object().poll() };
-    let mut found = ready.bits();
-    if ready.contains(Ready::READ) {
-        found |= READ_NORMAL;
+    if file.status().contains(Status::PATH) {
+        return INVALID;
     }
-    if ready.contains(Ready::WRITE) {
-        found |= WRITE_NORMAL;
-    }
-    found & (wanted | (Ready::ERROR | Ready::HANG_UP).bits())
+    file.object().poll().events() as u16 & (wanted | Ready::UNASKED.bits())
 }
 
 /// Implements poll(2).
@@ -128,7 +125,11 @@ const NS_PER_US: u64 = 1000;
 
 /// The duration of a `struct timespec` or `struct timeval`, in nanoseconds; `unit_ns` is the unit
 /// of the second field. `None`, without limit, for a null pointer.
-fn duration(current: &dyn Caller, address: UserAddr, unit_ns: u64) -> Result<Option<u64>, Errno> {
+pub(super) fn duration(
+    current: &dyn Caller,
+    address: UserAddr,
+    unit_ns: u64,
+) -> Result<Option<u64>, Errno> {
     if address.is_null() {
         return Ok(None);
     }
@@ -143,7 +144,7 @@ fn duration(current: &dyn Caller, address: UserAddr, unit_ns: u64) -> Result<Opt
 }
 
 /// Runs a call with another signal mask, if there is one.
-fn with_mask(
+pub(super) fn with_mask(
     current: &Current,
     mask: UserAddr,
     mask_bytes: u64,

@@ -1,8 +1,8 @@
 //! Processes and threads: fork, exec, exit, wait, process groups and sessions, CPU affinity.
 
-use super::mutants;
+use super::{event_files, mutants};
 use crate::arch::{Spent, clock};
-use crate::file::{Caller, IoCaller, namespace};
+use crate::file::{Caller, Fd, IoCaller, Status, namespace};
 use crate::mem::UserAddr;
 use crate::task::arguments::Arguments;
 use crate::task::exec::{self, Executable};
@@ -115,7 +115,8 @@ pub fn waitid(
     /// The first words of a `siginfo_t`, up to the status.
     const INFO_BYTES: usize = 28;
     let news = WaitOptions::ENDED | WaitOptions::STOPPED | WaitOptions::CONTINUED;
-    let options = WaitOptions::from_bits(options)
+    let mut or_again = false;
+    let mut options = WaitOptions::from_bits(options)
         .filter(|options| options.intersects(news))
         .ok_or(Errno::EINVAL)?;
     let which = match (kind, id) {
@@ -123,11 +124,22 @@ pub fn waitid(
         (linux::P_PID, 1..) => Children::Pid(id.unsigned_abs()),
         (linux::P_PGID, 0) => Children::Group(current.pgid()),
         (linux::P_PGID, 1..) => Children::Group(id.unsigned_abs()),
-        // No descriptor is one of a process.
-        (linux::P_PIDFD, 0..) => return Err(Errno::EBADF),
+        (linux::P_PIDFD, 0..) => {
+            let file = current.open_file(Fd(id))?;
+            let process = event_files::pid_file(&file)?.process();
+            if file.status().contains(Status::NONBLOCKING)
+                && !options.contains(WaitOptions::NO_HANG)
+            {
+                (options, or_again) = (options | WaitOptions::NO_HANG, true);
+            }
+            Children::Pid(process.map_err(|_| Errno::ECHILD)?.pid)
+        }
         _ => return Err(Errno::EINVAL),
     };
-    let result = exit::wait(current.process(), which, options);
+    let result = match exit::wait(current.process(), which, options) {
+        Ok(None) if or_again => return Err(Errno::EAGAIN),
+        result => result,
+    };
     let mut bytes = [0; SignalInfo::BYTES];
     if let Ok(Some(found)) = &result {
         bytes = send::child_info(found.process.pid, SIGCHLD, found.status).to_bytes();

@@ -16,17 +16,17 @@ use foundation::Errno;
 /// Size of a signal set, in bytes. Every call passes the size of its sets.
 const SET_BYTES: u64 = 8;
 
-fn check_set(bytes: u64) -> Result<(), Errno> {
+pub(super) fn check_set(bytes: u64) -> Result<(), Errno> {
     if bytes == SET_BYTES { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
 /// Checks a signal number, which may be 0.
-fn number(signal: i32) -> Result<Signal, Errno> {
+pub(super) fn number(signal: i32) -> Result<Signal, Errno> {
     let signal = u8::try_from(signal).ok().map(Signal);
     signal.filter(|&signal| signal <= MAX_SIGNAL).ok_or(Errno::EINVAL)
 }
 
-fn read_set(current: &Current, address: UserAddr) -> Result<SignalSet, Errno> {
+pub(super) fn read_set(current: &Current, address: UserAddr) -> Result<SignalSet, Errno> {
     Ok(SignalSet(u64::from_le_bytes(current.read(address)?)).without(SignalSet::UNBLOCKABLE))
 }
 
@@ -157,7 +157,7 @@ fn take_of(current: &Current, wanted: SignalSet) -> Option<SignalInfo> {
 
 /// The information that a program passes with a signal. Only to itself it may claim the kernel or
 /// kill(2) as the origin; else EPERM.
-fn program_info(
+pub(super) fn program_info(
     current: &Current,
     pid: i32,
     signal: i32,

@@ -1,8 +1,9 @@
 //! The table of system calls: numbers, names, arguments, handlers.
 
 use super::{
-    attributes, clocks, clone, futex, io, ioctl, ipc, limits, memory, misc, mounting, names, open,
-    poll, prctl, priority, process, random, sched, signal, statx, time, timers, unknown, xattr,
+    attributes, clocks, clone, epoll, event_files, futex, io, ioctl, ipc, limits, memfd, memory,
+    misc, mounting, names, open, poll, prctl, priority, process, random, sched, signal, statx,
+    time, timers, unknown, xattr,
 };
 use crate::arch::SavedRegisters;
 use crate::file::Fd;
@@ -286,6 +287,7 @@ system_calls! {
     202 futex(address, operation, value, timeout, second, value3) => futex::futex;
     203 sched_setaffinity(pid, bytes, mask) => process::sched_setaffinity;
     204 sched_getaffinity(pid, bytes, mask) => process::sched_getaffinity;
+    213 epoll_create(size) => epoll::epoll_create;
     217 getdents64(fd, buffer, length) => names::getdents64;
     218 set_tid_address(address) => process::set_tid_address;
     219 (Never) restart_syscall() => signal::restart_syscall;
@@ -300,6 +302,8 @@ system_calls! {
     229 clock_getres(clock, resolution) => clocks::clock_getres;
     230 (WithoutHandler) clock_nanosleep(clock, flags, request, left) => clocks::clock_nanosleep;
     231 exit_group(status) => process::exit_group;
+    232 (Never) epoll_wait(epoll, events, max, timeout_ms) => epoll::epoll_wait;
+    233 epoll_ctl(epoll, operation, fd, event) => epoll::epoll_ctl;
     234 tgkill(pid, tid, signal) => signal::tgkill;
     235 utimes(path, times) => attributes::utimes;
     247 waitid(kind, id, info, options, usage) => process::waitid;
@@ -321,7 +325,16 @@ system_calls! {
     273 set_robust_list(head, bytes) => futex::set_robust_list;
     274 get_robust_list(tid, head, bytes) => futex::get_robust_list;
     280 utimensat(dir, path, times, flags) => attributes::utimensat;
+    281 (Never) epoll_pwait(epoll, events, max, timeout_ms, mask, mask_bytes) => epoll::epoll_pwait;
+    282 signalfd(fd, mask, mask_bytes) => event_files::signalfd;
+    283 timerfd_create(clock, flags) => event_files::timerfd_create;
+    284 eventfd(count) => epoll::eventfd;
     285 fallocate(fd, mode, offset, length) => io::fallocate;
+    286 timerfd_settime(fd, flags, new, old) => event_files::timerfd_settime;
+    287 timerfd_gettime(fd, now) => event_files::timerfd_gettime;
+    289 signalfd4(fd, mask, mask_bytes, flags) => event_files::signalfd4;
+    290 eventfd2(count, flags) => epoll::eventfd2;
+    291 epoll_create1(flags) => epoll::epoll_create1;
     292 dup3(old, new, flags) => open::dup3;
     293 pipe2(descriptors, flags) => ipc::pipe2;
     295 preadv(fd, vector, count, offset) => io::preadv;
@@ -335,15 +348,19 @@ system_calls! {
     315 sched_getattr(tid, attributes, size, flags) => sched::sched_getattr;
     316 renameat2(old_dir, old, new_dir, new, flags) => names::renameat2;
     318 getrandom(buffer, length, flags) => random::getrandom;
+    319 memfd_create(name, flags) => memfd::memfd_create;
     324 membarrier(command, flags) => sched::membarrier;
     325 mlock2(address, length, flags) => memory::mlock2;
     327 preadv2(fd, vector, count, offset, high, flags) => io::preadv2;
     328 pwritev2(fd, vector, count, offset, high, flags) => io::pwritev2;
     332 statx(dir, path, flags, mask, buffer) => statx::statx;
     334 rseq() => misc::without_restartable_sequences;
+    424 pidfd_send_signal(fd, signal, info, flags) => event_files::pidfd_send_signal;
+    434 pidfd_open(pid, flags) => event_files::pidfd_open;
     435 clone3(arguments, bytes) => clone::clone3;
     436 close_range(first, last, flags) => open::close_range;
     439 faccessat2(dir, path, mode, flags) => attributes::faccessat2;
+    441 (Never) epoll_pwait2(epoll, events, max, timeout, mask, mask_bytes) => epoll::epoll_pwait2;
     449 futex_waitv(waiters, count, flags, timeout, clock) => futex::futex_waitv;
     // Sloth's own: for servers only, and far from the numbers that Linux has.
     511 exchange(fd, from, from_count, to, to_count, flags) => ipc::exchange;

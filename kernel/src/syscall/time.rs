@@ -6,7 +6,8 @@ use crate::mem::UserAddr;
 use crate::task::{CpuTimer, Current, timer};
 use foundation::{ByteCount, Errno};
 
-const NS_PER_S: u64 = 1_000_000_000;
+/// Nanoseconds of a second.
+pub(super) const NS_PER_S: u64 = 1_000_000_000;
 const NS_PER_US: u64 = 1000;
 
 /// Reads a `struct timespec`, in nanoseconds. EINVAL if it is negative or its fraction is out of

@@ -86,6 +86,7 @@ fn end_process(process: &Arc<Process>, own_status: WaitStatus) {
         *state = super::process::State { life: Life::Zombie(status), stopped: false, news: None };
         status
     };
+    notify_end(process);
     oom::note_end();
     family::note_news(process.pid);
     process.queue.wake_all();
@@ -116,6 +117,13 @@ fn note_parent_death(orphan: &Arc<Process>, parent: u32) {
     }
 }
 
+/// Notifies those who have a process open as a file.
+fn notify_end(process: &Process) {
+    if let Some(ended) = process.ended.get() {
+        ended.notify();
+    }
+}
+
 fn parent_of(process: &Process) -> Option<Arc<Process>> {
     family::relations(process.pid).and_then(|relations| find_process(relations.parent))
 }
@@ -128,6 +136,7 @@ fn notify_parent(process: &Arc<Process>, status: WaitStatus) {
     let exit_signal = process.exit_signal();
     if unwanted && exit_signal == SIGCHLD {
         family::remove_process(process.pid);
+        notify_end(process);
     }
     if exit_signal != Signal::NONE {
         send::to_process(&parent, send::child_info(process.pid, exit_signal, status));
@@ -264,6 +273,7 @@ fn news(child: &Arc<Process>, options: WaitOptions) -> Option<WaitStatus> {
             parent.children_used.add_all(&child.children_used);
         }
         family::remove_process(child.pid);
+        notify_end(child);
         return Some(status);
     }
     family::forget_news(child.pid);

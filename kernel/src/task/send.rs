@@ -10,7 +10,7 @@ use super::process::{Life, News};
 use super::signal::{
     Disposition, SIGCHLD, SIGCONT, SIGHUP, SIGKILL, SIGSTOP, Signal, SignalInfo, SignalSet,
 };
-use super::{Process, Thread, family, find_process, scheduler};
+use super::{Process, Thread, family, find_process, scheduler, sent};
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use core::fmt;
@@ -111,6 +111,7 @@ fn add(process: &Process, to: &Target<'_>, info: SignalInfo) {
         Target::Thread(thread) => thread.signals.lock().pending.add(info, &process.account),
         Target::Process => process.pending.lock().add(info, &process.account),
     }
+    sent::sent();
 }
 
 /// Logs that a signal ends a process, and why.

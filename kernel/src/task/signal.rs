@@ -332,12 +332,15 @@ impl SignalInfo {
         Self { signal, code, pid: pid as u32, extra, value, is_of_timer: false }
     }
 
+    /// Whether an exception of the program raised it, so that the value is an address.
+    pub fn is_fault(&self) -> bool {
+        self.code > 0 && self.code != Self::KERNEL && SignalSet::SYNCHRONOUS.contains(self.signal)
+    }
+
     /// The structure in a program's memory.
     pub fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
-        let is_fault = self.code > 0
-            && self.code != Self::KERNEL
-            && SignalSet::SYNCHRONOUS.contains(self.signal);
+        let is_fault = self.is_fault();
         let mut put = |at: usize, value: &[u8]| {
             for (to, &from) in bytes.iter_mut().skip(at).zip(value) {
                 *to = from;

@@ -11,10 +11,11 @@ use super::{Process, current_thread, find_thread, posix_timer, scheduler, send};
 use crate::arch::{self, Alarm, NEVER, clock};
 use crate::sync::{Interrupt, Interrupted, Mutex, WaitQueue, rank};
 use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// An action at a time.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 enum Due {
     /// Wakes a thread, which then checks the clock.
     Wake(u32),
@@ -22,6 +23,14 @@ enum Due {
     Alarm(u32),
     /// The timer of a process, by their numbers.
     Timer(u32, u32),
+    /// Calls an object, if it still exists.
+    Call(Weak<dyn Timed>),
+}
+
+/// What is called at a time.
+pub trait Timed: Send + Sync {
+    /// The time has come. Called in the timer interrupt, with no lock held.
+    fn expired(self: Arc<Self>);
 }
 
 struct Timers {
@@ -64,6 +73,13 @@ impl Timeout {
         Self { key }
     }
 
+    /// Calls an object at `deadline_ns` since boot.
+    pub fn calling(deadline_ns: u64, timed: Weak<dyn Timed>) -> Self {
+        let key = new_key(deadline_ns);
+        TIMERS.lock().insert(key, Due::Call(timed));
+        Self { key }
+    }
+
     /// Whether the deadline has passed.
     pub fn is_over(&self) -> bool {
         clock::now_ns() >= self.key.0
@@ -72,7 +88,8 @@ impl Timeout {
 
 impl Drop for Timeout {
     fn drop(&mut self) {
-        TIMERS.lock().due.remove(&self.key);
+        let removed = TIMERS.lock().due.remove(&self.key);
+        drop(removed);
     }
 }
 
@@ -137,6 +154,7 @@ fn interrupt() {
             }
             Due::Alarm(pid) => send::to_pid(pid, SignalInfo::kernel(SIGALRM)),
             Due::Timer(pid, id) => posix_timer::due(pid, id),
+            Due::Call(timed) => timed.upgrade().into_iter().for_each(Timed::expired),
         }
     }
     let next = TIMERS.lock().due.first_key_value().map_or(NEVER, |(key, _)| key.0);
@@ -188,11 +206,8 @@ pub fn cpu_timer(process: &Process, which: CpuTimer) -> (u64, u64) {
 /// Removes an action that is due, and sets a periodic alarm again.
 fn next_due(now: u64) -> Option<Due> {
     let mut timers = TIMERS.lock();
-    let (&key, &due) = timers.due.first_key_value()?;
-    if key.0 > now {
-        return None;
-    }
-    timers.due.remove(&key);
+    let (&key, _) = timers.due.first_key_value().filter(|(key, _)| key.0 <= now)?;
+    let due = timers.due.remove(&key)?;
     if let Due::Alarm(pid) = due
         && let Some((_, period_ns)) = timers.alarms.remove(&pid)
         && period_ns > 0
@@ -200,7 +215,7 @@ fn next_due(now: u64) -> Option<Due> {
         // After a delay, missed periods are skipped.
         let missed = (now - key.0) / period_ns;
         let key = new_key(key.0.saturating_add((missed + 1).saturating_mul(period_ns)));
-        timers.insert(key, due);
+        timers.insert(key, Due::Alarm(pid));
         timers.alarms.insert(pid, (key, period_ns));
     }
     Some(due)

@@ -8,7 +8,7 @@ use kernel::syscall::{io, ipc, memory, open};
 
 use crate::check::Case;
 use crate::world::{BASE, PAGE, UNCOMPARED, World};
-use crate::{messages, names};
+use crate::{events, messages, names};
 
 pub const O_RDWR: u32 = 2;
 pub const O_CREAT: u32 = 0o100;
@@ -129,6 +129,7 @@ pub fn all() -> Vec<Case> {
     all.extend(names::of_mounts());
     all.extend(messages::of_messages());
     all.extend(messages::of_descriptors());
+    all.extend(events::of_events());
     all
 }
 

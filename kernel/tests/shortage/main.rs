@@ -13,6 +13,7 @@ mod allocator;
 mod calls;
 mod cases;
 mod check;
+mod events;
 mod marks;
 mod messages;
 mod names;

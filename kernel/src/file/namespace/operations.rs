@@ -32,7 +32,10 @@ impl Namespace {
         path: &[u8],
         how: OpenHow,
     ) -> Result<(Arc<dyn FileObject>, Place), Errno> {
+        // What an unnamed file is created in is a directory in any case.
+        let is_unnamed = how.flags.contains(OpenFlags::UNNAMED);
         self.walk(base, path, |stretch, directory| {
+            let directory = if is_unnamed { OpenFlags::empty() } else { directory };
             if !directory.is_empty() && how.flags.contains(OpenFlags::CREATE) {
                 return Err(Errno::EISDIR);
             }

@@ -6,7 +6,7 @@
 use super::Message;
 use super::message::MAX_COST;
 use crate::file::waiter::{Place, Waiting};
-use crate::file::{Notifier, mutants};
+use crate::file::{Notifier, Ready, mutants};
 use crate::mem::account::{Account, Kind};
 use crate::mem::{LentPages, fallible};
 use crate::sync::{self, Mutex, MutexGuard, Turn, rank};
@@ -225,7 +225,7 @@ impl Channel {
         let (payer, turn) = (account.cloned(), sync::pass_turn());
         state.queue.push_back(Queued { message: core::mem::take(message), payer, turn });
         drop(state);
-        self.changed.notify();
+        self.changed.notify_of(Ready::READ);
         Ok(())
     }
 
@@ -293,7 +293,7 @@ impl Channel {
         }
         state.release_burst();
         drop(guard);
-        self.changed.notify();
+        self.changed.notify_of(Ready::READ);
         true
     }
 
@@ -377,7 +377,7 @@ impl Channel {
         state.queued_cost += cost(&queued.message);
         state.queue.push_front(queued);
         drop(state);
-        self.changed.notify();
+        self.changed.notify_of(Ready::READ);
     }
 }
 

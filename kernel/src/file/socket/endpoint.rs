@@ -5,8 +5,8 @@ use super::message::{Message, assemble, deliver};
 use super::{ShutDown, report_readable};
 use crate::file::pipe::{nameless_stat, next_inode};
 use crate::file::{
-    FileObject, FileType, Io, IoCaller, Ready, Stat, UserBuffers, WriteOutcome, WritePosition,
-    mutants,
+    FileObject, FileType, Io, IoCaller, Notifier, Ready, Stat, UserBuffers, WriteOutcome,
+    WritePosition, mutants,
 };
 use crate::mem::{LentPages, UserSlice};
 use alloc::sync::Arc;
@@ -130,7 +130,7 @@ impl Endpoint {
             }
             Arrival::Queued(queued) => queued,
         };
-        self.incoming.changed.notify();
+        self.incoming.changed.notify_of(Ready::WRITE);
         match deliver(io, &queued.message, to) {
             Ok(copied) => {
                 self.incoming.delivered();
@@ -238,11 +238,15 @@ impl FileObject for Endpoint {
         let mut ready = Ready::empty();
         let incoming = self.incoming.state.lock();
         ready.set(Ready::READ, !incoming.queue.is_empty() || incoming.ended);
-        ready.set(Ready::HANG_UP, incoming.ended);
+        ready.set(Ready::HANG_UP | Ready::READ_END, incoming.ended);
         drop(incoming);
         let outgoing = self.outgoing.state.lock();
         ready.set(Ready::WRITE, outgoing.has_space() || outgoing.refused);
         ready
+    }
+    fn notifiers(&self, visit: &mut dyn FnMut(&Notifier, Ready)) {
+        visit(&self.incoming.changed, Ready::INPUT);
+        visit(&self.outgoing.changed, Ready::OUTPUT);
     }
     fn ioctl(&self, caller: &dyn IoCaller, request: u32, argument: u64) -> Result<u64, Errno> {
         let bytes =

@@ -4,7 +4,8 @@ use super::{ShutDown, report_readable};
 use crate::file::pipe::{nameless_stat, next_inode};
 use crate::file::ring::Ring;
 use crate::file::{
-    FileObject, FileType, Io, IoCaller, Ready, Stat, UserBuffers, WriteOutcome, WritePosition,
+    FileObject, FileType, Io, IoCaller, Notifier, Ready, Stat, UserBuffers, WriteOutcome,
+    WritePosition,
 };
 use alloc::sync::Arc;
 use foundation::{ByteCount, Errno, FileOffset};
@@ -58,8 +59,16 @@ impl FileObject for Stream {
     }
     fn poll(&self) -> Ready {
         let (incoming, outgoing) = (self.incoming.poll_reader(), self.outgoing.poll_writer());
-        let hung_up = if incoming.contains(Ready::HANG_UP) { Ready::READ } else { Ready::empty() };
-        incoming | (outgoing - Ready::ERROR) | hung_up
+        let mut ready = incoming | (outgoing - Ready::ERROR);
+        let is_over = incoming.contains(Ready::HANG_UP) || self.incoming.is_refused();
+        ready.set(Ready::READ | Ready::READ_END, ready.contains(Ready::READ) || is_over);
+        ready.set(Ready::READ_END, is_over);
+        ready.set(Ready::HANG_UP, is_over && self.outgoing.is_over());
+        ready
+    }
+    fn notifiers(&self, visit: &mut dyn FnMut(&Notifier, Ready)) {
+        visit(&self.incoming.changed, Ready::INPUT);
+        visit(&self.outgoing.changed, Ready::OUTPUT);
     }
     fn ioctl(&self, caller: &dyn IoCaller, request: u32, argument: u64) -> Result<u64, Errno> {
         report_readable(caller, request, argument, self.incoming.len())

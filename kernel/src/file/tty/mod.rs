@@ -233,7 +233,7 @@ impl Tty {
     fn poll(&self) -> Ready {
         let state = self.state.lock();
         if state.ends.hung_up {
-            return Ready::all();
+            return Ready::READ | Ready::WRITE | Ready::UNASKED;
         }
         let mut ready = Ready::empty();
         ready.set(Ready::READ, state.discipline.is_readable());

@@ -11,7 +11,8 @@ use super::{Line, Terminal, Tty, store};
 use crate::file::buffers::load;
 use crate::file::pipe::FIONREAD;
 use crate::file::{
-    FileObject, FileType, Io, IoCaller, Ready, Stat, UserBuffers, WriteOutcome, WritePosition,
+    FileObject, FileType, Io, IoCaller, Notifier, Ready, Stat, UserBuffers, WriteOutcome,
+    WritePosition,
 };
 use crate::mem::account::{Account, Charge, Kind};
 use crate::mem::{OutOfMemory, fallible};
@@ -290,6 +291,10 @@ impl FileObject for Master {
         ready.set(Ready::WRITE, state.discipline.has_space());
         ready.set(Ready::HANG_UP, state.ends.was_left);
         ready
+    }
+
+    fn notifiers(&self, visit: &mut dyn FnMut(&Notifier, Ready)) {
+        visit(&self.tty.changed, Ready::all());
     }
 
     /// Requests that are not about the master are passed to the terminal. It refuses those that

@@ -2,7 +2,7 @@
 
 use super::{Permissions, Tty};
 use crate::file::{
-    FileObject, FileType, Io, IoCaller, Ready, SetAttr, Stat, UserBuffers, WriteOutcome,
+    FileObject, FileType, Io, IoCaller, Notifier, Ready, SetAttr, Stat, UserBuffers, WriteOutcome,
     WritePosition,
 };
 use alloc::sync::Arc;
@@ -98,6 +98,9 @@ impl FileObject for Terminal {
     }
     fn poll(&self) -> Ready {
         self.tty.poll()
+    }
+    fn notifiers(&self, visit: &mut dyn FnMut(&Notifier, Ready)) {
+        visit(&self.tty.changed, Ready::all());
     }
     fn ioctl(&self, caller: &dyn IoCaller, number: u32, argument: u64) -> Result<u64, Errno> {
         self.tty.ioctl(caller, number, argument)

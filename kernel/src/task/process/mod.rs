@@ -14,7 +14,7 @@ pub use thread::Thread;
 use timers::Timers;
 
 use crate::arch;
-use crate::file::{Fd, FdTable, FileContext, OpenFile};
+use crate::file::{Fd, FdTable, FileContext, Notifier, OpenFile};
 use crate::mem::account::{Charge, Kind};
 use crate::mem::limits::{INFINITE, Limit};
 use crate::mem::{Account, Space, fallible};
@@ -26,6 +26,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use foundation::Errno;
 use linux_raw_sys::general as linux;
+use spin::Once;
 
 /// The number of the first process: the first one that is assigned.
 pub const INIT_PID: u32 = 1;
@@ -97,6 +98,8 @@ pub struct Process {
     pub queue: WaitQueue,
     /// Where its parent waits after vfork.
     pub vfork_queue: WaitQueue,
+    /// Notified when it has ended, and when it was reaped, for those who have it open as a file.
+    pub ended: Once<Arc<Notifier>>,
     /// CPU time of its threads, until each last left the CPU.
     pub used: CpuTime,
     /// The same, of its reaped children.
@@ -162,6 +165,7 @@ impl Process {
             children_queue: WaitQueue::new(),
             queue: WaitQueue::new(),
             vfork_queue: WaitQueue::new(),
+            ended: Once::new(),
             used: CpuTime::default(),
             children_used: CpuTime::default(),
             cpu_watch,

@@ -63,8 +63,13 @@ pub const MAX_PAYLOAD: usize = 256 * 1024;
 /// Maximum length of one name within a directory in bytes, as on Linux.
 pub const MAX_NAME: usize = 255;
 
-/// Maximum length of a path in a request in bytes, as on Linux.
-pub const MAX_PATH: usize = 4095;
+/// Maximum length of a path in a request in bytes: what a [`Walked`] can count. It is larger than
+/// the paths that programs pass, because it is counted from a directory with a handle, for the
+/// kernel mostly the root.
+pub const MAX_PATH: usize = u16::MAX as usize;
+
+/// Maximum length of the target of a symbolic link in bytes, as on Linux.
+pub const MAX_TARGET: usize = 4095;
 
 /// Maximum number of holes in one reply. The client requests further ones by [`ListHoles`].
 pub const MAX_HOLES: usize = 64;

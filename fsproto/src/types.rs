@@ -109,10 +109,13 @@ bitflags::bitflags! {
         /// Open a symbolic link in the last component itself instead of following it.
         const NO_FOLLOW = 1 << 6;
         /// With `CREATE`: create a file without a name; `path` is its directory. The file is
-        /// deleted with its last handle.
+        /// deleted with its last handle, unless it was [linked](crate::Link) before. With
+        /// `EXCLUSIVE` it cannot be linked.
         const UNNAMED = 1 << 7;
         /// With `CREATE` and `EXCLUSIVE`: create a named pipe.
         const PIPE = 1 << 8;
+        /// Reads through the handle leave the file's access time as it is.
+        const KEEP_ACCESS_TIME = 1 << 9;
     }
 }
 flags_field!(OpenFlags, u32);
@@ -136,6 +139,9 @@ bitflags::bitflags! {
         /// Access time, which a read has set: nothing else of the file changes, the change time
         /// included.
         const ACCESSED = 1 << 6;
+        /// Unless it is a directory, the file loses its set-user-ID bit, and its set-group-ID bit
+        /// if its group may execute it: it got another owner.
+        const CLEAR_SET_ID = 1 << 7;
     }
 }
 flags_field!(AttrMask, u32);
@@ -232,6 +238,8 @@ record! {
         mtime: Time,
         /// Time of the last change of bytes or attributes.
         ctime: Time,
+        /// Time when the file was created.
+        btime: Time,
         /// The owner's user id.
         uid: u32,
         /// The id of the owning group.

@@ -8,8 +8,8 @@ use core::ops::Range;
 use foundation::Errno;
 use fsproto::{
     ByteRange, Close, Features, FileId, Handle, Header, HeaderFlags, Hole, HolesListed, ListHoles,
-    MAX_CLOSES, MAX_HOLES, MAX_PATH, MAX_PAYLOAD, MAX_RANGES, Nothing, Operation, Read, ReadRanges,
-    Records, Tag, Walked, Writer, add_closes, agree, hello,
+    MAX_CLOSES, MAX_HOLES, MAX_PAYLOAD, MAX_RANGES, MAX_TARGET, Nothing, Operation, Read,
+    ReadRanges, Records, Tag, Walked, Writer, add_closes, agree, hello,
 };
 
 use crate::buffer::zeros;
@@ -40,7 +40,7 @@ impl<C: Connection> Base<C> {
             features: Features::empty(),
             root: FileId::NONE,
             files: None,
-            target: zeros(MAX_PATH)?,
+            target: zeros(MAX_TARGET)?,
             closing: [Handle::NONE; MAX_CLOSES],
             waiting: 0,
         };

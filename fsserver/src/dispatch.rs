@@ -14,8 +14,8 @@ use alloc::vec::Vec;
 use foundation::{Errno, PAGE_BYTES};
 use fsproto::{
     Allocate, ByteRange, CloneRange, Close, CountSpace, Features, GetAttr, GetStatFs, HEADER_BYTES,
-    Handle, Header, HeaderFlags, Hello, Link, ListHoles, MAX_PATH, MAX_PAYLOAD, MAX_PIECES,
-    MAX_RANGES, MakeDir, MakeSymlink, Nothing, Op, Open, Path, Piece, Read, ReadAt, ReadDir,
+    Handle, Header, HeaderFlags, Hello, Link, ListHoles, MAX_PAYLOAD, MAX_PIECES, MAX_RANGES,
+    MAX_TARGET, MakeDir, MakeSymlink, Nothing, Op, Open, Path, Piece, Read, ReadAt, ReadDir,
     ReadLink, ReadRanges, Reader, Records, Remove, Rename, Request, SetAttr, Snapshot, Stat,
     StatFs, Sync, Tag, Welcome, Write, WriteFlags, closes, error_reply, grant, is_direct,
     mark_direct,
@@ -483,11 +483,11 @@ fn write<'a>(
     Ok(plain::<Write>(tag, &written))
 }
 
-/// Checks the target of a symbolic link: 1 to [`MAX_PATH`] bytes without NUL.
+/// Checks the target of a symbolic link: 1 to [`MAX_TARGET`] bytes without NUL.
 fn check_target(target: &[u8]) -> Result<&[u8], Errno> {
     match target {
         [] => Err(Errno::ENOENT),
-        _ if target.len() > MAX_PATH => Err(Errno::ENAMETOOLONG),
+        _ if target.len() > MAX_TARGET => Err(Errno::ENAMETOOLONG),
         _ if target.contains(&0) => Err(Errno::EINVAL),
         _ => Ok(target),
     }

@@ -230,7 +230,7 @@ pub trait FileServer {
     fn remove(&mut self, request: &Remove, path: Path<'_>) -> Result<Walk, Errno>;
     fn rename(&mut self, request: &Rename, old: Path<'_>, new: Path<'_>) -> Result<Walk, Errno>;
     fn link(&mut self, request: &Link, path: Path<'_>) -> Result<Walk, Errno>;
-    /// `target` has 1 to [`MAX_PATH`](fsproto::MAX_PATH) bytes, none of them NUL.
+    /// `target` has 1 to [`MAX_TARGET`](fsproto::MAX_TARGET) bytes, none of them NUL.
     fn make_symlink(
         &mut self,
         request: &MakeSymlink,

@@ -23,7 +23,7 @@ use kernel::file::tty::registry;
 use kernel::file::{Descriptor, FdTable, FileSystem, OnExec, OpenFile, OpenHow, Status};
 use kernel::mem::{self, Account, PhysAddr};
 use kernel::mount;
-use kernel::proc::{ProcFileSystem, inspect};
+use kernel::proc::{ProcFileSystem, SysFileSystem, inspect};
 use kernel::task::{self, init, scheduler};
 use kernel::{arch, mem::frame::MAX_RANGES, syscall, trap};
 use x86_64::VirtAddr;
@@ -185,9 +185,10 @@ fn take_memory(info: &BootInfo, offset: u64, reserved_end: u64) {
 }
 
 /// The file systems that need no server.
-static FILE_SYSTEM_TYPES: [FileSystemType; 2] = [
+static FILE_SYSTEM_TYPES: [FileSystemType; 3] = [
     FileSystemType { name: b"devtmpfs", make: || Arc::new(DeviceFileSystem) },
     FileSystemType { name: b"proc", make: || Arc::new(ProcFileSystem) },
+    FileSystemType { name: b"sysfs", make: || Arc::new(SysFileSystem) },
 ];
 
 /// Mounts the file systems that need no server.
@@ -198,7 +199,8 @@ fn mount_own() -> Result<(), Errno> {
     };
     filesystem::register_types(&FILE_SYSTEM_TYPES);
     mount(b"/dev", filesystem::make(b"devtmpfs")?)?;
-    mount(b"/proc", filesystem::make(b"proc")?)
+    mount(b"/proc", filesystem::make(b"proc")?)?;
+    mount(b"/sys", filesystem::make(b"sysfs")?)
 }
 
 fn start_init(ramdisk: &[u8]) -> Result<(), Errno> {

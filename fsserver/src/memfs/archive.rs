@@ -10,7 +10,7 @@ use core::fmt;
 
 use foundation::archive::{self, Member, MemberName};
 use foundation::{Errno, PAGE_BYTES};
-use fsproto::{Component, FileKind, Handle, MAX_PATH, Path, Time};
+use fsproto::{Component, FileKind, Handle, MAX_TARGET, Path, Time};
 
 use super::content::{Content, Run};
 use super::inode::Body;
@@ -88,7 +88,7 @@ impl<C: Clock> Memfs<C> {
                 )
             }
             archive::PLACED => Body::Regular(self.placed(member.data)?),
-            b'2' if (1..=MAX_PATH).contains(&member.link.len()) => {
+            b'2' if (1..=MAX_TARGET).contains(&member.link.len()) => {
                 Body::Symlink(member.link.into())
             }
             b'5' => Body::directory(ROOT_INODE),

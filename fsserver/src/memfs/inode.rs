@@ -56,6 +56,10 @@ pub(super) struct Inode {
     pub atime: Time,
     pub mtime: Time,
     pub ctime: Time,
+    /// When it was made.
+    pub btime: Time,
+    /// Whether it was made without a name, and can get one.
+    pub is_linkable: bool,
 }
 
 impl Inode {
@@ -74,6 +78,8 @@ impl Inode {
             atime: now,
             mtime: now,
             ctime: now,
+            btime: now,
+            is_linkable: false,
         }
     }
 
@@ -103,11 +109,21 @@ impl Inode {
             atime: self.atime,
             mtime: self.mtime,
             ctime: self.ctime,
+            btime: self.btime,
             uid: self.uid,
             gid: self.gid,
             links: self.links,
             mode: self.mode,
             kind: self.kind(),
+        }
+    }
+
+    /// What a change of the owner does to the bits by which a program acts as the owner. As on
+    /// Linux, the set-group-ID bit of a file whose group may not execute it stays.
+    pub fn clear_set_id(&mut self) {
+        if self.kind() != FileKind::Directory {
+            let of_group = if self.mode & 0o010 != 0 { 0o2000 } else { 0 };
+            self.mode &= !(0o4000 | of_group);
         }
     }
 

@@ -55,9 +55,9 @@ use crate::transport::{Transport, serve};
 /// Inode number of the root directory.
 const ROOT_INODE: u64 = 1;
 
-/// Number of files possible for each page of capacity: an inode with its names takes somewhat less
-/// than a page of memory.
-const FILES_PER_PAGE: u64 = 1;
+/// Number of files possible for each page of capacity: an inode with its name takes more than an
+/// eighth of a page. Where memory is limited, what inodes and names take of it is the bound.
+const FILES_PER_PAGE: u64 = 8;
 
 /// Memory for the small allocations of one request: the tree nodes above the pages of a message, a
 /// name, an inode.

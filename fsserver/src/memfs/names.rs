@@ -106,8 +106,26 @@ impl<C: Clock> Memfs<C> {
         self.check_files()?;
         self.pages.make_metadata_space(INODE_BYTES + body.bytes() + entry_bytes(name))?;
         let inode = self.make(body, mode);
+        self.inherit_group(parent, inode)?;
         self.attach(parent, name, inode)?;
         Ok(inode)
+    }
+
+    /// What is made in a directory with the set-group-ID bit belongs to the directory's group, and
+    /// a directory gets the bit, too.
+    pub(super) fn inherit_group(&mut self, parent: u64, inode: u64) -> Result<(), Errno> {
+        const SET_GROUP_ID: u16 = 0o2000;
+        let directory = self.inode(parent)?;
+        if directory.mode & SET_GROUP_ID == 0 {
+            return Ok(());
+        }
+        let gid = directory.gid;
+        let child = self.inode_mut(inode)?;
+        child.gid = gid;
+        if child.kind() == FileKind::Directory {
+            child.mode |= SET_GROUP_ID;
+        }
+        Ok(())
     }
 
     pub(super) fn make_at(
@@ -154,11 +172,14 @@ impl<C: Clock> Memfs<C> {
             Target::Named(_) if self.is_directory(inode)? => Err(Errno::EPERM),
             Target::Named(Named { parent, name, inode: None }) => {
                 self.check_takes_entries(parent)?;
-                if self.inode(inode)?.links == u32::MAX {
-                    return Err(Errno::EMLINK);
+                match self.inode(inode)? {
+                    file if file.links == u32::MAX => return Err(Errno::EMLINK),
+                    file if file.links == 0 && !file.is_linkable => return Err(Errno::ENOENT),
+                    _ => {}
                 }
                 self.pages.make_metadata_space(entry_bytes(name))?;
                 self.attach(parent, name, inode)?;
+                self.inode_mut(inode)?.is_linkable = false;
                 Ok(Walk::done(Handle::NONE, self.attr(inode)?))
             }
         }

@@ -60,12 +60,26 @@ impl<C: Clock> Memfs<C> {
             Place::Absent { .. } => return Err(Errno::ENOENT),
             Place::Start(inode) | Place::Entry { inode, .. } => inode,
         };
+        self.check_takes_entries(directory)?;
         self.inode(directory)?.entries()?;
         self.check_files()?;
         self.pages.make_metadata_space(INODE_BYTES)?;
         let inode = self.make(Body::Regular(Default::default()), request.mode);
+        self.inherit_group(directory, inode)?;
+        self.inode_mut(inode)?.is_linkable = !request.flags.contains(OpenFlags::EXCLUSIVE);
         let handle = self.assign_handle(inode, request.flags)?;
         Ok(Walk::done(handle, self.attr(inode)?))
+    }
+
+    /// The inode that is read through a handle. Updates its access time.
+    fn read_by(&mut self, handle: Handle) -> Result<u64, Errno> {
+        let number = self.opened_for(handle, OpenFlags::READ)?;
+        let keeps = self.open_file(handle)?.flags.contains(OpenFlags::KEEP_ACCESS_TIME);
+        if self.access_times == AccessTimes::Relative && !keeps {
+            let now = self.clock.recent();
+            self.inode_mut(number)?.accessed(now);
+        }
+        Ok(number)
     }
 
     /// Changes a file's length.
@@ -164,6 +178,9 @@ impl<C: Clock> FileServer for Memfs<C> {
         if mask.contains(AttrMask::GID) {
             inode.gid = request.gid;
         }
+        if mask.contains(AttrMask::CLEAR_SET_ID) {
+            inode.clear_set_id();
+        }
         if mask.intersects(AttrMask::ATIME | AttrMask::ACCESSED) {
             inode.atime = request.atime;
         }
@@ -177,11 +194,8 @@ impl<C: Clock> FileServer for Memfs<C> {
     }
 
     fn read(&mut self, request: &Read) -> Result<Payload<'_>, Errno> {
-        let inode = self.opened_for(request.handle, OpenFlags::READ)?;
+        let inode = self.read_by(request.handle)?;
         let inode = self.inodes.get_mut(&inode).ok_or(Errno::ESTALE)?;
-        if self.access_times == AccessTimes::Relative {
-            inode.accessed(self.clock.recent());
-        }
         inode.content_mut()?.read(request.offset, request.length as usize, &mut self.pages)
     }
 
@@ -203,11 +217,8 @@ impl<C: Clock> FileServer for Memfs<C> {
         ranges: Records<'_, ByteRange>,
     ) -> Result<Payload<'_>, Errno> {
         self.check_feature(Features::READ_RANGES)?;
-        let inode = self.opened_for(handle, OpenFlags::READ)?;
+        let inode = self.read_by(handle)?;
         let inode = self.inodes.get_mut(&inode).ok_or(Errno::ESTALE)?;
-        if self.access_times == AccessTimes::Relative {
-            inode.accessed(self.clock.recent());
-        }
         let ranges =
             ranges.map(|range| range.offset..range.offset.saturating_add(u64::from(range.length)));
         inode.content_mut()?.read_ranges(ranges, &mut self.pages)

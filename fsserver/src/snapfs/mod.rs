@@ -75,7 +75,7 @@ mod steps;
 mod versions;
 
 use foundation::{ByteCount, Errno, PAGE_BYTES, PageCount};
-use fsproto::{Attr, Features, FileId, Handle, MAX_PAYLOAD, Version};
+use fsproto::{Attr, Features, FileId, Handle, MAX_PAYLOAD, OpenFlags, Version};
 
 use self::access_times::AccessTimes;
 use self::copy::{Copier, Position};
@@ -248,6 +248,14 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
             attr.links = attr.links.saturating_sub(1);
         }
         attr
+    }
+
+    /// A client has read a file through a handle.
+    fn read_by(&mut self, handle: Handle, id: FileId) {
+        let opened = self.handles.on_base(handle);
+        if !opened.is_ok_and(|(_, flags)| flags.contains(OpenFlags::KEEP_ACCESS_TIME)) {
+            self.accessed(id);
+        }
     }
 
     /// A client has read a file: updates the access time, if it is due.

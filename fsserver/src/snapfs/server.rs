@@ -277,7 +277,7 @@ impl<C: Connection, K: Clock> FileServer for Snapfs<C, K> {
             return self.read_snapshot(&record, offset, ByteCount(length));
         }
         let (base, id) = self.handles.regular(request.handle, OpenFlags::READ)?;
-        self.accessed(id);
+        self.read_by(request.handle, id);
         let space =
             self.buffer.bytes_mut().get_mut(..request.length as usize).ok_or(Errno::EINVAL)?;
         let (_, received) = self.base.fetch(&Read { handle: base, ..*request }, &[], space)?;

@@ -93,7 +93,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
             (fragments.leading as u32, fragments.trailing as u32);
         if fragments.leading == length {
             let payload = self.live_bytes(base, core::slice::from_ref(&bytes))?;
-            self.accessed(id);
+            self.read_by(request.handle, id);
             return Ok((reply, Payload::owned(payload)));
         }
         self.check_limits(id)?;
@@ -103,7 +103,7 @@ impl<C: Connection, K: Clock> Snapfs<C, K> {
         let mut payload =
             self.live_bytes(base, &[leading, bytes.end - fragments.trailing..bytes.end])?;
         let attr = self.files.get(id)?.attr.map(|attr| self.shown(attr));
-        self.accessed(id);
+        self.read_by(request.handle, id);
         let record =
             SnapshotRecord { file: id, bytes: bytes.clone(), epoch: 0, at: (size, version), attr };
         reply.handle = self.register(record)?;

@@ -75,6 +75,12 @@ impl Spent {
     }
 }
 
+/// What CPUID reports for a leaf, with subleaf 0: eax, ebx, ecx, edx.
+pub fn cpuid(leaf: u32) -> [u32; 4] {
+    let found = core::arch::x86_64::__cpuid_count(leaf, 0);
+    [found.eax, found.ebx, found.ecx, found.edx]
+}
+
 /// The CPU's time stamp counter: cycles since reset.
 pub fn time_stamp() -> u64 {
     // SAFETY: reading the counter has no effect, and every x86_64 CPU has it.

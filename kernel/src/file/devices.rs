@@ -72,6 +72,7 @@ const ENTRIES: &[(&[u8], Entry)] = &[
     (b"ramdisk", Entry::Ramdisk),
     (b"random", Entry::Memory(Memory::Random)),
     (b"serio_raw0", Entry::Keyboard),
+    (b"shm", Entry::Link(b"/run/shm")),
     (b"stderr", Entry::Link(b"/proc/self/fd/2")),
     (b"stdin", Entry::Link(b"/proc/self/fd/0")),
     (b"stdout", Entry::Link(b"/proc/self/fd/1")),

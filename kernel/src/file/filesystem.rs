@@ -93,28 +93,46 @@ pub trait FileSystem: Send + Sync {
     }
 
     /// Creates a directory.
-    fn make_dir(&self, _path: &[u8], _mode: u16) -> Result<Walk<()>, Errno> {
-        Err(Errno::EPERM)
+    fn make_dir(&self, path: &[u8], _mode: u16) -> Result<Walk<()>, Errno> {
+        self.refuse_new(path)
     }
 
     /// Removes the name of an empty directory (with `DIRECTORY`), or of anything but a directory.
-    fn remove(&self, _path: &[u8], _flags: OpenFlags) -> Result<Walk<()>, Errno> {
-        Err(Errno::EPERM)
+    fn remove(&self, path: &[u8], _flags: OpenFlags) -> Result<Walk<()>, Errno> {
+        refused(self.stat(path, OpenFlags::NO_FOLLOW)?, 0)
     }
 
     /// Renames a file.
-    fn rename(&self, _old: &[u8], _new: &[u8], _flags: RenameFlags) -> Result<Walk<()>, Errno> {
-        Err(Errno::EPERM)
+    fn rename(&self, old: &[u8], new: &[u8], _flags: RenameFlags) -> Result<Walk<()>, Errno> {
+        match self.stat(old, OpenFlags::NO_FOLLOW)? {
+            Walk::Done(_) => {}
+            link @ Walk::Link { .. } => return Ok(link.map(drop)),
+        }
+        match self.stat(parent_within(new), OpenFlags::DIRECTORY)? {
+            found @ Walk::Done(_) => refused(found, 1),
+            Walk::Link { walked, target, .. } => Ok(Walk::Link { which: 1, walked, target }),
+        }
     }
 
     /// Creates another name for an open file of this file system; EXDEV for any other object.
-    fn link(&self, _existing: &Arc<dyn FileObject>, _new: &[u8]) -> Result<Walk<()>, Errno> {
-        Err(Errno::EPERM)
+    fn link(&self, _existing: &Arc<dyn FileObject>, new: &[u8]) -> Result<Walk<()>, Errno> {
+        self.refuse_new(new)
     }
 
     /// Creates a symbolic link.
-    fn make_symlink(&self, _path: &[u8], _target: &[u8]) -> Result<Walk<()>, Errno> {
-        Err(Errno::EPERM)
+    fn make_symlink(&self, path: &[u8], _target: &[u8]) -> Result<Walk<()>, Errno> {
+        self.refuse_new(path)
+    }
+
+    /// The result of creating a name where that is not possible: EEXIST where there is one, EPERM
+    /// where only that is in the way, and what the walk to its directory results in.
+    fn refuse_new(&self, path: &[u8]) -> Result<Walk<()>, Errno> {
+        match self.stat(path, OpenFlags::NO_FOLLOW) {
+            Ok(Walk::Done(_)) => Err(Errno::EEXIST),
+            Ok(link) => Ok(link.map(drop)),
+            Err(Errno::ENOENT) => refused(self.stat(parent_within(path), OpenFlags::DIRECTORY)?, 0),
+            Err(error) => Err(error),
+        }
     }
 
     /// The device number of its files, where these are on a server.
@@ -135,6 +153,21 @@ pub trait FileSystem: Send + Sync {
     fn sync(&self) -> Result<(), Errno> {
         Ok(())
     }
+}
+
+/// EPERM where a walk has reached what it was to check; otherwise the link that it has met, in the
+/// path of this index.
+fn refused(walk: Walk<Stat>, which: usize) -> Result<Walk<()>, Errno> {
+    match walk {
+        Walk::Done(_) => Err(Errno::EPERM),
+        Walk::Link { walked, target, .. } => Ok(Walk::Link { which, walked, target }),
+    }
+}
+
+/// The path of the directory of a path's last component, within a file system.
+pub fn parent_within(path: &[u8]) -> &[u8] {
+    let slash = path.iter().rposition(|&byte| byte == b'/');
+    slash.and_then(|slash| path.get(..slash)).unwrap_or_default()
 }
 
 /// A type of file system that needs no server.

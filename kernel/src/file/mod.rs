@@ -48,14 +48,16 @@ pub use filesystem::{FileSystem, FileSystemFigures, OpenHow, Walk};
 pub use namespace::Namespace;
 pub use notify::{Notifier, Ready, wait_for_any};
 pub use object::{
-    DirectoryEntry, FileObject, Io, MappingSource, WriteOutcome, WritePosition, downcast,
+    DirectoryEntry, FileObject, Io, MappingSource, Wanted, WriteOutcome, WritePosition, downcast,
     downcast_ref,
 };
-pub use open_file::{OpenFile, Status, check_length};
+pub use open_file::{MovesPosition, OpenFile, Status, check_length};
 pub use pipe::{nameless_stat, next_inode};
+/// Bytes of a pipe, at most.
+pub use ring::MAX_CAPACITY as MAX_PIPE_BYTES;
 pub use stat::{FileType, Identity, SetAttr, Stat};
 pub use table::{Descriptor, Fd, FdTable, MAX_DESCRIPTORS, OnExec};
-pub use tasks::{Caller, FileContext, ProcessView, Tasks, Ticks, register, tasks};
+pub use tasks::{Caller, FileContext, ProcessView, SignalSets, Tasks, Ticks, register, tasks};
 
 use foundation::FileOffset;
 

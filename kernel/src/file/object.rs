@@ -91,6 +91,15 @@ impl<'a> From<fsproto::dirent::DirEntry<'a>> for DirectoryEntry<'a> {
     }
 }
 
+/// What lseek(2) looks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Bytes that have storage.
+    Data,
+    /// Bytes that have none, and are zeros.
+    Hole,
+}
+
 /// How pages of a mapped file are fetched.
 pub struct MappingSource {
     /// What fetches them.
@@ -204,6 +213,17 @@ pub trait FileObject: Any + Send + Sync {
         _mode: AllocateMode,
     ) -> Result<(), Errno> {
         Err(Errno::ENODEV)
+    }
+
+    /// The first byte of the wanted kind from `from` on, in a regular file of `size` bytes. By
+    /// default all is data.
+    fn find(
+        &self,
+        from: FileOffset,
+        _size: ByteCount,
+        wanted: Wanted,
+    ) -> Result<Option<FileOffset>, Errno> {
+        Ok((wanted == Wanted::Data).then_some(from))
     }
 
     /// Passes the entries after `cookie` (0: from the start) to `sink` until it returns `false` or

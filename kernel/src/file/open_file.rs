@@ -15,6 +15,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use foundation::{ByteCount, Errno, FileOffset};
+use linux_raw_sys::general as linux;
 use spin::Once;
 
 bitflags::bitflags! {
@@ -31,7 +32,39 @@ bitflags::bitflags! {
         const NONBLOCKING = 1 << 3;
         /// `O_PATH`: neither readable nor writable.
         const PATH = 1 << 4;
+        /// `O_NOATIME`: reads leave the access time.
+        const KEEP_ACCESS_TIME = 1 << 5;
     }
+}
+
+impl Status {
+    /// As fcntl(2) reports them.
+    pub fn linux_flags(self) -> u32 {
+        let status = self;
+        if status.contains(Status::PATH) {
+            return linux::O_PATH;
+        }
+        let access = match (status.contains(Status::READ), status.contains(Status::WRITE)) {
+            (true, true) => linux::O_RDWR,
+            (false, true) => linux::O_WRONLY,
+            _ => linux::O_RDONLY,
+        };
+        let append = if status.contains(Status::APPEND) { linux::O_APPEND } else { 0 };
+        let nonblocking = if status.contains(Status::NONBLOCKING) { linux::O_NONBLOCK } else { 0 };
+        let no_atime = if status.contains(Status::KEEP_ACCESS_TIME) { linux::O_NOATIME } else { 0 };
+        // `O_LARGEFILE`, which Linux sets for every file on this architecture.
+        const LARGE: u32 = 0o100_000;
+        access | append | nonblocking | no_atime | LARGE
+    }
+}
+
+/// Whether a transfer moves the position behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MovesPosition {
+    /// As write(2).
+    Yes,
+    /// As pwrite(2).
+    No,
 }
 
 /// Bytes that an open file takes, its path apart: itself, and the object behind it.
@@ -96,6 +129,11 @@ impl OpenFile {
     /// The canonical path by which it was opened; empty for objects without a name.
     pub fn path(&self) -> &[u8] {
         &self.path
+    }
+
+    /// Whether it is a directory, so that paths can start there.
+    pub fn is_directory(&self) -> Result<bool, Errno> {
+        Ok(self.object.type_and_mode()?.0 == FileType::Directory)
     }
 
     /// The file system that contains it.
@@ -189,6 +227,27 @@ impl OpenFile {
         Ok(self.object.write(&self.io(caller), from, at)?.bytes)
     }
 
+    /// Writes at the end, whatever the status flags.
+    pub fn append(
+        &self,
+        caller: &dyn IoCaller,
+        from: &mut UserBuffers,
+        moves: MovesPosition,
+    ) -> Result<ByteCount, Errno> {
+        self.require(Status::WRITE)?;
+        let io = self.io(caller);
+        if !self.object.seekable() {
+            return Ok(self.object.write(&io, from, WritePosition::End)?.bytes);
+        }
+        let mut position = self.position.lock()?;
+        self.limit_write(caller, None, from)?;
+        let written = self.object.write(&io, from, WritePosition::End)?;
+        if moves == MovesPosition::Yes && !written.bytes.is_zero() {
+            *position = written.end;
+        }
+        Ok(written.bytes)
+    }
+
     /// Runs `change` with the position locked. ESPIPE for objects without positions.
     pub fn with_position<T>(
         &self,
@@ -208,6 +267,11 @@ impl OpenFile {
         if self.object.seekable() { Ok(()) } else { Err(Errno::ESPIPE) }
     }
 
+    /// The position; 0 while a transfer moves it, and for objects without one.
+    pub fn known_position(&self) -> FileOffset {
+        self.position.peek().unwrap_or(FileOffset::ZERO)
+    }
+
     /// Where a write begins. Limits `from` to what the caller's limit of file sizes allows; EFBIG
     /// beyond it.
     fn target(
@@ -218,17 +282,27 @@ impl OpenFile {
     ) -> Result<WritePosition, Errno> {
         check_end(at, from)?;
         let appends = self.status().contains(Status::APPEND);
-        if caller.account().limits.get(Resource::FileSize) != INFINITE {
-            let Stat { file_type, size, .. } = self.object.stat()?;
-            let at = if appends { FileOffset::ZERO + size } else { at };
-            if file_type == FileType::Regular && !from.remaining().is_zero() {
-                from.limit(space_below_limit(caller, at)?);
-            }
+        self.limit_write(caller, (!appends).then_some(at), from)?;
+        Ok(if appends { WritePosition::End } else { WritePosition::At(at) })
+    }
+
+    /// Limits `from` to what the caller's limit of file sizes allows at an offset, or at the end of
+    /// the file. EFBIG beyond it.
+    fn limit_write(
+        &self,
+        caller: &dyn IoCaller,
+        at: Option<FileOffset>,
+        from: &mut UserBuffers,
+    ) -> Result<(), Errno> {
+        if caller.account().limits.get(Resource::FileSize) == INFINITE {
+            return Ok(());
         }
-        if appends {
-            return Ok(WritePosition::End);
+        let Stat { file_type, size, .. } = self.object.stat()?;
+        let at = at.unwrap_or(FileOffset::ZERO + size);
+        if file_type == FileType::Regular && !from.remaining().is_zero() {
+            from.limit(space_below_limit(caller, at)?);
         }
-        Ok(WritePosition::At(at))
+        Ok(())
     }
 
     /// What a region is backed by that maps the file shared, from `offset` on. It must be open for
@@ -339,7 +413,7 @@ pub fn check_length(
 }
 
 /// Sent at a write beyond the limit of file sizes.
-const SIGXFSZ: u8 = linux_raw_sys::general::SIGXFSZ as u8;
+const SIGXFSZ: u8 = linux::SIGXFSZ as u8;
 
 impl Drop for OpenFile {
     fn drop(&mut self) {

@@ -76,6 +76,8 @@ pub struct Stat {
     pub mtime: Time,
     /// Time of the last change of data or attributes.
     pub ctime: Time,
+    /// Time when the file was created; `None` where that is not known.
+    pub btime: Option<Time>,
 }
 
 /// The `st_dev` of `/dev`.
@@ -103,6 +105,7 @@ impl Stat {
             atime: attr.atime,
             mtime: attr.mtime,
             ctime: attr.ctime,
+            btime: Some(attr.btime),
         }
     }
 

@@ -160,6 +160,16 @@ impl FdTable {
         slots.iter_mut().flatten().for_each(|descriptor| descriptor.on_exec = on_exec);
     }
 
+    /// One more than the largest descriptor that was ever open.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether no descriptor was ever open.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
     /// All open descriptors, ascending.
     pub fn iter(&self) -> impl Iterator<Item = (Fd, &Descriptor)> {
         self.slots

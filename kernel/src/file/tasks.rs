@@ -1,6 +1,7 @@
 //! What this layer needs of processes. `task` registers an implementation of [`Tasks`].
 
 use super::{Fd, FdTable, IoCaller, OpenFile};
+use crate::mem::account::{Charge, Kind};
 use crate::mem::{Account, OutOfMemory, Space, fallible};
 use crate::sync::{Mutex, rank};
 use alloc::boxed::Box;
@@ -12,24 +13,38 @@ use fsproto::Time;
 use spin::Once;
 
 /// Working directory and umask; threads and processes share them with `CLONE_FS`.
-#[derive(Debug)]
 pub struct FileContext {
     /// The working directory: a canonical path.
     pub directory: Vec<u8>,
     /// Permission bits that new files do not get.
     pub umask: u16,
+    /// For the path; `None` as long as that is the root.
+    charge: Option<Charge>,
 }
 
 impl FileContext {
-    /// A copy, for a child.
-    pub fn try_clone(&self) -> Result<Self, OutOfMemory> {
-        Ok(Self { directory: fallible::to_vec(&self.directory)?, umask: self.umask })
+    /// A copy, for a child, whose `account` pays.
+    pub fn try_clone(&self, account: &Arc<Account>) -> Result<Self, OutOfMemory> {
+        let charge = Charge::take(account, Kind::Files, self.directory.len())?;
+        let directory = fallible::to_vec(&self.directory)?;
+        Ok(Self { directory, umask: self.umask, charge: Some(charge) })
+    }
+
+    /// Changes the working directory, for which `account` pays.
+    pub fn set_directory(
+        &mut self,
+        directory: Vec<u8>,
+        account: &Arc<Account>,
+    ) -> Result<(), OutOfMemory> {
+        self.charge = Some(Charge::take(account, Kind::Files, directory.capacity())?);
+        self.directory = directory;
+        Ok(())
     }
 }
 
 impl Default for FileContext {
     fn default() -> Self {
-        Self { directory: b"/".to_vec(), umask: 0o022 }
+        Self { directory: b"/".to_vec(), umask: 0o022, charge: None }
     }
 }
 
@@ -50,6 +65,8 @@ pub trait Caller: IoCaller {
 pub struct ProcessView {
     /// Process number.
     pub pid: u32,
+    /// The number of the thread that is shown; the process's for its first one.
+    pub tid: u32,
     /// The parent's process number.
     pub ppid: u32,
     /// Process group.
@@ -66,6 +83,10 @@ pub struct ProcessView {
     pub program: Vec<u8>,
     /// Working directory.
     pub directory: Vec<u8>,
+    /// Permission bits that new files do not get.
+    pub umask: u16,
+    /// Signals of the thread and of the process.
+    pub signals: SignalSets,
     /// Number of threads.
     pub threads: u32,
     /// Niceness of its first thread.
@@ -84,6 +105,21 @@ pub struct ProcessView {
     pub space: Option<Arc<Space>>,
     /// Its descriptors; none for a zombie.
     pub files: Option<Arc<Mutex<FdTable, rank::Descriptors>>>,
+}
+
+/// Sets of signals: bit n-1 is signal n.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SignalSets {
+    /// Pending for the thread.
+    pub pending: u64,
+    /// Pending for the process.
+    pub shared: u64,
+    /// Blocked by the thread.
+    pub blocked: u64,
+    /// Ignored by the process's own choice.
+    pub ignored: u64,
+    /// Caught by a handler.
+    pub caught: u64,
 }
 
 /// CPU time, in ticks of 1/100 s.
@@ -111,6 +147,12 @@ pub trait Tasks: Sync {
     fn next_pid(&self, last: u32) -> Option<u32>;
     /// The process of a number.
     fn process(&self, pid: u32) -> Option<ProcessView>;
+    /// The number of the thread whose system call is running.
+    fn current_tid(&self) -> Option<u32>;
+    /// The number of a process's first thread above `last`.
+    fn next_tid(&self, pid: u32, last: u32) -> Option<u32>;
+    /// A thread of a process, with the figures of its own that it has.
+    fn thread(&self, pid: u32, tid: u32) -> Option<ProcessView>;
     /// The session of a process group, if it has a member.
     fn session_of_group(&self, pgid: u32) -> Option<u32>;
     /// Sends a signal to every member of a process group.

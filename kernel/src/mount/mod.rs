@@ -28,6 +28,7 @@ mod page_in;
 mod read;
 mod read_ahead;
 mod remote_file;
+mod seek;
 mod sequential;
 mod server;
 mod server_file;

@@ -10,11 +10,11 @@ use fsproto::{AllocateMode, Attr, AttrMask, Features, FileKind, Handle, MAX_PAYL
 use super::handles::HandleCharge;
 use super::server::Mount;
 use super::server_file::ServerFile;
-use super::{kept, mutants, read, write, write_pages};
+use super::{kept, mutants, read, seek, write, write_pages};
 use crate::file::mapped::Extent;
 use crate::file::{
     DirectoryEntry, FileObject, FileType, Identity, Io, MappingSource, SetAttr, Stat, UserBuffers,
-    WriteOutcome, WritePosition,
+    Wanted, WriteOutcome, WritePosition,
 };
 use crate::mem::{Frame, KeptFile, Pager, Snapshot, Space};
 
@@ -150,6 +150,15 @@ impl FileObject for RemoteFile {
             AllocateMode::KeepSize => return mount.change(*id, &request, &[]).map(drop),
         };
         self.file.change(extent, || mount.send_change(*id, &request, &[]).map(drop))
+    }
+
+    fn find(
+        &self,
+        from: FileOffset,
+        size: ByteCount,
+        wanted: Wanted,
+    ) -> Result<Option<FileOffset>, Errno> {
+        seek::find(&self.file, from, size, wanted)
     }
 
     fn read_dir(

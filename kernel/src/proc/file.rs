@@ -1,5 +1,6 @@
 //! `/proc` as a file system, and its open files.
 
+use super::hardware;
 use super::node::Node;
 use crate::file::{
     DirectoryEntry, FileObject, FileSystem, FileSystemFigures, FileType, Io, OpenHow, SetAttr,
@@ -13,15 +14,20 @@ use fsproto::{AttrMask, OpenFlags};
 
 /// `PROC_SUPER_MAGIC`.
 const MAGIC: u64 = 0x9fa0;
+/// `SYSFS_MAGIC`.
+const SYS_MAGIC: u64 = 0x6265_6572;
 /// Bytes of one write to a setting, at most.
 const MAX_WRITE: usize = 256;
 
 /// The file system that is mounted at `/proc`.
 pub struct ProcFileSystem;
 
-/// Follows a path to its node, or to a link on the way.
-fn walk(path: &[u8], flags: OpenFlags) -> Result<Walk<Node>, Errno> {
-    let mut node = Node::Root;
+/// The file system that is mounted at `/sys`.
+pub struct SysFileSystem;
+
+/// Follows a path from a root to its node, or to a link on the way.
+fn walk(root: Node, path: &[u8], flags: OpenFlags) -> Result<Walk<Node>, Errno> {
+    let mut node = root;
     let mut walked = 0;
     for name in path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
         node = node.child(name)?;
@@ -42,53 +48,11 @@ impl FileSystem for ProcFileSystem {
     }
 
     fn open(&self, path: &[u8], how: OpenHow) -> Result<Walk<Arc<dyn FileObject>>, Errno> {
-        let flags = how.flags;
-        let node = match walk(path, flags) {
-            Ok(Walk::Done(node)) => node,
-            Ok(Walk::Link { which, walked, target }) => {
-                return Ok(Walk::Link { which, walked, target });
-            }
-            Err(Errno::ENOENT) if flags.contains(OpenFlags::CREATE) => return Err(Errno::EACCES),
-            Err(error) => return Err(error),
-        };
-        if flags.contains(OpenFlags::CREATE | OpenFlags::EXCLUSIVE) {
-            return Err(Errno::EEXIST);
-        }
-        if !flags.contains(OpenFlags::NO_FOLLOW)
-            && let Some(object) = node.object()?
-        {
-            return Ok(Walk::Done(object.reopen(flags)?.unwrap_or(object)));
-        }
-        match node.file_type() {
-            FileType::Directory if flags.intersects(OpenFlags::WRITE | OpenFlags::CREATE) => {
-                return Err(Errno::EISDIR);
-            }
-            FileType::Directory => {}
-            _ if flags.contains(OpenFlags::DIRECTORY) => return Err(Errno::ENOTDIR),
-            _ if flags.contains(OpenFlags::WRITE) && node.mode() & 0o200 == 0 => {
-                return Err(Errno::EACCES);
-            }
-            _ => {}
-        }
-        Ok(Walk::Done(Arc::new(ProcFile { node, text: Mutex::new(Vec::new()) })))
+        open(Node::Root, path, how)
     }
 
     fn stat(&self, path: &[u8], flags: OpenFlags) -> Result<Walk<Stat>, Errno> {
-        let node = match walk(path, flags)? {
-            Walk::Done(node) => node,
-            Walk::Link { which, walked, target } => {
-                return Ok(Walk::Link { which, walked, target });
-            }
-        };
-        if !flags.contains(OpenFlags::NO_FOLLOW)
-            && let Some(object) = node.object()?
-        {
-            return object.stat().map(Walk::Done);
-        }
-        if flags.contains(OpenFlags::DIRECTORY) && node.file_type() != FileType::Directory {
-            return Err(Errno::ENOTDIR);
-        }
-        Ok(Walk::Done(node.stat()))
+        stat(Node::Root, path, flags)
     }
 
     fn figures(&self) -> Result<FileSystemFigures, Errno> {
@@ -96,7 +60,74 @@ impl FileSystem for ProcFileSystem {
     }
 }
 
-/// An open file of `/proc`.
+impl FileSystem for SysFileSystem {
+    fn type_name(&self) -> &'static str {
+        "sysfs"
+    }
+
+    fn open(&self, path: &[u8], how: OpenHow) -> Result<Walk<Arc<dyn FileObject>>, Errno> {
+        open(Node::Directory(&hardware::SYS), path, how)
+    }
+
+    fn stat(&self, path: &[u8], flags: OpenFlags) -> Result<Walk<Stat>, Errno> {
+        stat(Node::Directory(&hardware::SYS), path, flags)
+    }
+
+    fn figures(&self) -> Result<FileSystemFigures, Errno> {
+        Ok(FileSystemFigures { magic: SYS_MAGIC, ..FileSystemFigures::default() })
+    }
+}
+
+fn open(root: Node, path: &[u8], how: OpenHow) -> Result<Walk<Arc<dyn FileObject>>, Errno> {
+    let flags = how.flags;
+    let node = match walk(root, path, flags) {
+        Ok(Walk::Done(node)) => node,
+        Ok(Walk::Link { which, walked, target }) => {
+            return Ok(Walk::Link { which, walked, target });
+        }
+        Err(error) => return Err(error),
+    };
+    if flags.contains(OpenFlags::CREATE | OpenFlags::EXCLUSIVE) {
+        return Err(Errno::EEXIST);
+    }
+    if !flags.contains(OpenFlags::NO_FOLLOW)
+        && let Some(object) = node.object()?
+    {
+        return Ok(Walk::Done(object.reopen(flags)?.unwrap_or(object)));
+    }
+    match node.file_type() {
+        FileType::Directory if flags.intersects(OpenFlags::WRITE | OpenFlags::CREATE) => {
+            return Err(Errno::EISDIR);
+        }
+        FileType::Directory => {}
+        _ if flags.contains(OpenFlags::DIRECTORY) => return Err(Errno::ENOTDIR),
+        _ if flags.contains(OpenFlags::WRITE) && node.mode() & 0o200 == 0 => {
+            return Err(Errno::EACCES);
+        }
+        _ => {}
+    }
+    Ok(Walk::Done(Arc::new(ProcFile { node, text: Mutex::new(Vec::new()) })))
+}
+
+fn stat(root: Node, path: &[u8], flags: OpenFlags) -> Result<Walk<Stat>, Errno> {
+    let node = match walk(root, path, flags)? {
+        Walk::Done(node) => node,
+        Walk::Link { which, walked, target } => {
+            return Ok(Walk::Link { which, walked, target });
+        }
+    };
+    if !flags.contains(OpenFlags::NO_FOLLOW)
+        && let Some(object) = node.object()?
+    {
+        return object.stat().map(Walk::Done);
+    }
+    if flags.contains(OpenFlags::DIRECTORY) && node.file_type() != FileType::Directory {
+        return Err(Errno::ENOTDIR);
+    }
+    Ok(Walk::Done(node.stat()))
+}
+
+/// An open file of `/proc` or `/sys`.
 struct ProcFile {
     node: Node,
     /// The text, as generated by the last read from the start.
@@ -155,8 +186,10 @@ impl FileObject for ProcFile {
         // Processes are last, with cookies made of their numbers, which stay valid while other
         // processes are created or end.
         let cookie_of = |at: u64, node: &Node| match node {
-            Node::Process(pid) => (1 << 32) + u64::from(*pid),
-            Node::Descriptor(_, fd) => 1 + u64::from(fd.0.unsigned_abs()),
+            Node::Process(pid) | Node::Thread(_, pid) => (1 << 32) + u64::from(*pid),
+            Node::Descriptor(_, fd) | Node::DescriptorText(_, fd) => {
+                1 + u64::from(fd.0.unsigned_abs())
+            }
             _ => at + 1,
         };
         let mut at = 0;

@@ -23,13 +23,25 @@ pub enum Node {
     Knob(&'static Control),
     /// `/proc/sys/lazy/mutant` (builds with mutants only).
     Mutant,
+    /// `/proc/thread-self`.
+    CurrentThread,
     /// `/proc/PID`.
     Process(u32),
+    /// `/proc/PID/task`.
+    Threads(u32),
+    /// `/proc/PID/task/TID`: process and thread.
+    Thread(u32, u32),
+    /// A text file about a thread.
+    ThreadFile(u32, u32, &'static process::File),
+    /// `/proc/PID/fdinfo`.
+    DescriptorTexts(u32),
+    /// `/proc/PID/fdinfo/N`.
+    DescriptorText(u32, Fd),
     /// A text file about a process.
     ProcessFile(u32, &'static process::File),
     /// `/proc/PID/mem`.
     Memory(u32),
-    /// `/proc/PID/exe` and `/proc/PID/cwd`.
+    /// `/proc/PID/exe`, `/proc/PID/cwd` and `/proc/PID/root`.
     ProcessLink(u32, Link),
     /// `/proc/PID/fd`.
     Descriptors(u32),
@@ -44,6 +56,8 @@ pub enum Link {
     Program,
     /// Its working directory.
     Directory,
+    /// The root of its names, which all processes share.
+    Root,
 }
 
 /// A directory whose names never change.
@@ -66,16 +80,23 @@ impl Node {
     /// What kind of file the node is.
     pub fn file_type(self) -> FileType {
         match self {
-            Self::Root | Self::Directory(_) | Self::Process(_) | Self::Descriptors(_) => {
-                FileType::Directory
-            }
-            Self::CurrentProcess | Self::ProcessLink(..) | Self::Descriptor(..) => {
-                FileType::Symlink
-            }
+            Self::Root
+            | Self::Directory(_)
+            | Self::Process(_)
+            | Self::Threads(_)
+            | Self::Thread(..)
+            | Self::Descriptors(_)
+            | Self::DescriptorTexts(_) => FileType::Directory,
+            Self::CurrentProcess
+            | Self::CurrentThread
+            | Self::ProcessLink(..)
+            | Self::Descriptor(..) => FileType::Symlink,
             Self::System(_)
             | Self::Knob(_)
             | Self::Mutant
             | Self::ProcessFile(..)
+            | Self::ThreadFile(..)
+            | Self::DescriptorText(..)
             | Self::Memory(_) => FileType::Regular,
         }
     }
@@ -104,10 +125,21 @@ impl Node {
             Self::Directory(directory) => directory.inode,
             Self::System(file) => 0x100 + address(file),
             Self::Knob(knob) => 0x100 + address(knob),
+            Self::CurrentThread => 4,
             Self::Process(pid) => of_process(pid, 1),
+            Self::Threads(pid) => of_process(pid, 7),
+            Self::DescriptorTexts(pid) => of_process(pid, 8),
+            // Numbers of threads and processes are from one sequence.
+            Self::Thread(_, tid) => of_process(tid, 9),
+            Self::ThreadFile(_, tid, file) => of_process(tid, 0x200 + file.number()),
+            Self::DescriptorText(pid, fd) => {
+                of_process(pid, 0x10_000 + u64::from(fd.0.unsigned_abs()))
+            }
             Self::Descriptors(pid) => of_process(pid, 2),
             Self::Memory(pid) => of_process(pid, 5),
-            Self::ProcessLink(pid, link) => of_process(pid, 3 + u64::from(link == Link::Directory)),
+            Self::ProcessLink(pid, Link::Program) => of_process(pid, 3),
+            Self::ProcessLink(pid, Link::Directory) => of_process(pid, 4),
+            Self::ProcessLink(pid, Link::Root) => of_process(pid, 6),
             Self::ProcessFile(pid, file) => of_process(pid, 0x100 + file.number()),
             Self::Descriptor(pid, fd) => of_process(pid, 0x1000 + u64::from(fd.0.unsigned_abs())),
         }

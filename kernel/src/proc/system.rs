@@ -1,5 +1,6 @@
 //! Text about the whole system.
 
+use super::details;
 use super::lines::{lines, pids};
 use crate::file::{namespace, tasks};
 use crate::mem::{
@@ -26,24 +27,18 @@ pub const RELEASE_TEXT: &str = "6.1.0-sloth";
 pub const SYSTEM_TEXT: &str = "Linux";
 /// The version, free text.
 pub const VERSION_TEXT: &str = concat!("#1 Sloth ", env!("CARGO_PKG_VERSION"));
-/// The machine's name.
-pub const HOST_TEXT: &str = "sloth";
-
-/// `/proc/sys/kernel/hostname`.
-pub static HOST_NAME: File =
-    File { name: "hostname", text: || Ok(format!("{HOST_TEXT}\n").into_bytes()) };
-/// `/proc/sys/kernel/osrelease`.
-pub static RELEASE: File =
-    File { name: "osrelease", text: || Ok(format!("{RELEASE_TEXT}\n").into_bytes()) };
-/// `/proc/sys/kernel/ostype`.
-pub static SYSTEM_NAME: File =
-    File { name: "ostype", text: || Ok(format!("{SYSTEM_TEXT}\n").into_bytes()) };
 
 /// The files in `/proc` itself.
-pub static FILES: [File; 10] = [
+pub static FILES: [File; 16] = [
+    File { name: "cmdline", text: || fallible::to_vec(b"\n") },
+    File { name: "cpuinfo", text: super::cpuinfo::text },
+    File { name: "devices", text: devices },
     File { name: "filesystems", text: file_systems },
     File { name: "kept", text: super::kept::text },
     File { name: "lazy", text: lazy },
+    File { name: "partitions", text: || fallible::to_vec(b"major minor  #blocks  name\n\n") },
+    File { name: "swaps", text: swaps },
+    File { name: "vmstat", text: paging },
     File { name: "loadavg", text: || Ok(b"0.00 0.00 0.00 1/1 1\n".to_vec()) },
     File { name: "meminfo", text: memory },
     File { name: "mounts", text: mounts },
@@ -56,8 +51,54 @@ pub static FILES: [File; 10] = [
     },
 ];
 
+/// Major numbers of device files.
+fn devices() -> Result<Vec<u8>, OutOfMemory> {
+    fallible::to_vec(
+        b"Character devices:\n  1 mem\n  4 ttyS\n  5 /dev/tty\n  5 /dev/console\n  \
+          5 /dev/ptmx\n 10 misc\n 29 fb\n136 pts\n\nBlock devices:\n254 virtblk\n",
+    )
+}
+
+/// The swap file, if there is one.
+fn swaps() -> Result<Vec<u8>, OutOfMemory> {
+    let (slots, free) = swap::stats();
+    let kib = |pages: usize| pages * PAGE_BYTES / 1024;
+    let mut text = Text::default();
+    writeln!(text, "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority")?;
+    if slots > 0 {
+        let (size, used) = (kib(slots), kib(slots - free));
+        writeln!(text, "{:<40}file\t\t{size}\t\t{used}\t\t-2", "/scratch")?;
+    }
+    Ok(text.0)
+}
+
+/// `/proc/vmstat`: what tools for memory read first. What is not counted is 0.
+fn paging() -> Result<Vec<u8>, OutOfMemory> {
+    let frames = frame::stats();
+    let (slots, slots_free) = swap::stats();
+    let figures = [
+        ("nr_free_pages", frames.free),
+        ("nr_file_pages", cache::cached_frames()),
+        ("nr_dirty", stores::dirty_pages()),
+        ("nr_writeback", 0),
+        ("nr_swap_used", slots - slots_free),
+        ("pgpgin", 0),
+        ("pgpgout", 0),
+        ("pswpin", 0),
+        ("pswpout", 0),
+        ("pgfault", 0),
+        ("pgmajfault", 0),
+        ("oom_kill", 0),
+    ];
+    let mut text = Text::default();
+    for (name, figure) in figures {
+        writeln!(text, "{name} {figure}")?;
+    }
+    Ok(text.0)
+}
+
 fn file_systems() -> Result<Vec<u8>, OutOfMemory> {
-    fallible::to_vec(b"nodev\tproc\nnodev\tdevtmpfs\nnodev\tsloth\n")
+    fallible::to_vec(b"nodev\tproc\nnodev\tsysfs\nnodev\tdevtmpfs\nnodev\tsloth\n")
 }
 
 /// The counters of E3.
@@ -112,12 +153,7 @@ pub(super) fn mounts() -> Result<Vec<u8>, OutOfMemory> {
     for mount in namespace::root().mounts() {
         for field in [mount.source.as_slice(), &mount.path, mount.filesystem.type_name().as_bytes()]
         {
-            for &byte in field {
-                match byte {
-                    b' ' | b'\t' | b'\n' | b'\\' => write!(text, "\\{byte:03o}")?,
-                    byte => fallible::push(&mut text.0, byte)?,
-                }
-            }
+            details::escape(&mut text, field)?;
             write!(text, " ")?;
         }
         writeln!(text, "rw 0 0")?;

@@ -3,7 +3,7 @@
 use super::lines::pids;
 use super::memory::ProcessMemory;
 use super::node::{Directory, Fixed, Link, Node};
-use super::{mutants, process, system};
+use super::{details, mutants, process, settings, system};
 use crate::file::{Fd, FileObject, FileType, ProcessView, tasks};
 use crate::mem::fallible;
 use crate::sync::{Interrupt, relax};
@@ -14,14 +14,11 @@ use foundation::{Errno, knob};
 
 static SYS: Directory = Directory {
     inode: 0x10,
-    names: &[("kernel", Fixed::Directory(&KERNEL)), ("lazy", Fixed::Directory(&LAZY))],
-};
-static KERNEL: Directory = Directory {
-    inode: 0x11,
     names: &[
-        ("hostname", Fixed::File(&system::HOST_NAME)),
-        ("osrelease", Fixed::File(&system::RELEASE)),
-        ("ostype", Fixed::File(&system::SYSTEM_NAME)),
+        ("fs", Fixed::Directory(&settings::FS)),
+        ("kernel", Fixed::Directory(&settings::KERNEL)),
+        ("lazy", Fixed::Directory(&LAZY)),
+        ("vm", Fixed::Directory(&settings::VM)),
     ],
 };
 static LAZY: Directory = Directory { inode: 0x12, names: &[("", Fixed::Knobs)] };
@@ -32,6 +29,11 @@ const MUTANT: &str = "mutant";
 /// A living process or a zombie; ENOENT for an unknown number.
 fn process(pid: u32) -> Result<ProcessView, Errno> {
     tasks().and_then(|tasks| tasks.process(pid)).ok_or(Errno::ENOENT)
+}
+
+/// A thread of a living process.
+fn thread(pid: u32, tid: u32) -> Result<ProcessView, Errno> {
+    tasks().and_then(|tasks| tasks.thread(pid, tid)).ok_or(Errno::ENOENT)
 }
 
 /// A decimal number in its canonical form: no sign, no leading zero.
@@ -48,11 +50,21 @@ impl Node {
             Self::Root => root_child(name),
             Self::Directory(directory) => directory.child(name),
             Self::Process(pid) => process_child(pid, name),
-            Self::Descriptors(pid) => {
+            Self::Threads(pid) => {
+                let tid = number(name).ok_or(Errno::ENOENT)?;
+                thread(pid, tid).map(|_| Self::Thread(pid, tid))
+            }
+            Self::Thread(pid, tid) => {
+                thread(pid, tid)?;
+                let file = process::FILES.iter().find(|file| file.name() == name);
+                file.map(|file| Self::ThreadFile(pid, tid, file)).ok_or(Errno::ENOENT)
+            }
+            Self::Descriptors(pid) | Self::DescriptorTexts(pid) => {
                 let fd = number(name).and_then(|fd| i32::try_from(fd).ok()).map(Fd);
                 let fd = fd.ok_or(Errno::ENOENT)?;
                 descriptor(pid, fd)?;
-                Ok(Self::Descriptor(pid, fd))
+                let is_text = matches!(self, Self::DescriptorTexts(_));
+                Ok(if is_text { Self::DescriptorText(pid, fd) } else { Self::Descriptor(pid, fd) })
             }
             _ => Err(Errno::ENOTDIR),
         }
@@ -65,6 +77,8 @@ impl Node {
             Self::Knob(knob) => Ok(format!("{}\n", knob.get()).into_bytes()),
             Self::Mutant => Ok(mutants::chosen()),
             Self::ProcessFile(pid, file) => Ok(file.text(&process(pid)?)?),
+            Self::ThreadFile(pid, tid, file) => Ok(file.text(&thread(pid, tid)?)?),
+            Self::DescriptorText(pid, fd) => Ok(details::descriptor(&*descriptor(pid, fd)?)?),
             node if node.file_type() == FileType::Directory => Err(Errno::EISDIR),
             _ => Err(Errno::EINVAL),
         }
@@ -84,7 +98,9 @@ impl Node {
                 knob.set(value).map_err(|_| Errno::EINVAL)
             }
             Self::Mutant => mutants::choose(text),
-            Self::ProcessFile(pid, file) if file.writable() => file.set(&process(pid)?, value?),
+            Self::ProcessFile(pid, file) | Self::ThreadFile(pid, _, file) if file.writable() => {
+                file.set(&process(pid)?, value?)
+            }
             _ => Err(Errno::EACCES),
         }
     }
@@ -96,9 +112,19 @@ impl Node {
                 let pid = tasks().and_then(|tasks| tasks.current_pid()).ok_or(Errno::ENOENT)?;
                 Ok(format!("{pid}").into_bytes())
             }
+            Self::CurrentThread => {
+                let tasks = tasks().ok_or(Errno::ENOENT)?;
+                let (pid, tid) =
+                    tasks.current_pid().zip(tasks.current_tid()).ok_or(Errno::ENOENT)?;
+                Ok(format!("{pid}/task/{tid}").into_bytes())
+            }
             Self::ProcessLink(pid, link) => {
                 let view = process(pid)?;
-                let target = if link == Link::Program { view.program } else { view.directory };
+                let target = match link {
+                    Link::Program => view.program,
+                    Link::Directory => view.directory,
+                    Link::Root => b"/".to_vec(),
+                };
                 if target.is_empty() { Err(Errno::ENOENT) } else { Ok(target) }
             }
             Self::Descriptor(pid, fd) => {
@@ -133,18 +159,36 @@ impl Node {
                 let links = [
                     ("cwd", Self::ProcessLink(pid, Link::Directory)),
                     ("exe", Self::ProcessLink(pid, Link::Program)),
+                    ("root", Self::ProcessLink(pid, Link::Root)),
                 ];
                 let files =
                     process::FILES.iter().map(|file| (file.name(), Self::ProcessFile(pid, file)));
-                let mut all = files
-                    .chain(links)
-                    .chain([("fd", Self::Descriptors(pid)), ("mem", Self::Memory(pid))]);
+                let folders = [
+                    ("fd", Self::Descriptors(pid)),
+                    ("fdinfo", Self::DescriptorTexts(pid)),
+                    ("mem", Self::Memory(pid)),
+                    ("task", Self::Threads(pid)),
+                ];
+                let mut all = files.chain(links).chain(folders);
                 all.all(|(name, node)| sink(name, node));
             }
-            Self::Descriptors(pid) => {
+            Self::Threads(pid) => {
+                let next = |last| tasks().and_then(|tasks| tasks.next_tid(pid, last));
+                let mut tids = core::iter::successors(next(0), |&last| next(last));
+                tids.all(|tid| sink(&format!("{tid}"), Self::Thread(pid, tid)));
+            }
+            Self::Thread(pid, tid) => {
+                let mut files = process::FILES.iter();
+                files.all(|file| sink(file.name(), Self::ThreadFile(pid, tid, file)));
+            }
+            Self::Descriptors(pid) | Self::DescriptorTexts(pid) => {
                 let files = process(pid)?.files.ok_or(Errno::ENOENT)?;
                 let fds = fallible::collect(files.lock().iter().map(|(fd, _)| fd))?;
-                fds.into_iter().all(|fd| sink(&format!("{fd}"), Self::Descriptor(pid, fd)));
+                let node = |fd| match self {
+                    Self::DescriptorTexts(_) => Self::DescriptorText(pid, fd),
+                    _ => Self::Descriptor(pid, fd),
+                };
+                fds.into_iter().all(|fd| sink(&format!("{fd}"), node(fd)));
             }
             _ => return Err(Errno::ENOTDIR),
         }
@@ -161,6 +205,7 @@ fn root_child(name: &str) -> Result<Node, Errno> {
     }
     match name {
         "self" => Ok(Node::CurrentProcess),
+        "thread-self" => Ok(Node::CurrentThread),
         "sys" => Ok(Node::Directory(&SYS)),
         name => system::FILES
             .iter()
@@ -174,7 +219,11 @@ fn root_child(name: &str) -> Result<Node, Errno> {
 const NAMES_AT_ONCE: usize = 64;
 
 fn root_names(sink: &mut Sink<'_>) {
-    let fixed = [("self", Node::CurrentProcess), ("sys", Node::Directory(&SYS))];
+    let fixed = [
+        ("self", Node::CurrentProcess),
+        ("sys", Node::Directory(&SYS)),
+        ("thread-self", Node::CurrentThread),
+    ];
     let files = system::FILES.iter().map(|file| (file.name, Node::System(file)));
     if files.chain(fixed).all(|(name, node)| sink(name, node)) {
         pids().enumerate().all(|(number, pid)| {
@@ -189,7 +238,10 @@ fn process_child(pid: u32, name: &str) -> Result<Node, Errno> {
     match name {
         "cwd" => Ok(Node::ProcessLink(pid, Link::Directory)),
         "exe" => Ok(Node::ProcessLink(pid, Link::Program)),
+        "root" => Ok(Node::ProcessLink(pid, Link::Root)),
         "fd" => Ok(Node::Descriptors(pid)),
+        "fdinfo" => Ok(Node::DescriptorTexts(pid)),
+        "task" => Ok(Node::Threads(pid)),
         "mem" => Ok(Node::Memory(pid)),
         name => process::FILES
             .iter()

@@ -42,6 +42,16 @@ impl<T, R: Rank> SleepLock<T, R> {
     }
 }
 
+impl<T: Copy, R: Rank> SleepLock<T, R> {
+    /// The value, unless a thread holds the lock.
+    pub fn peek(&self) -> Option<T> {
+        let value = self.value.try_lock().map(|value| *value);
+        // Who tried to acquire it meanwhile has not.
+        self.queue.wake_all();
+        value
+    }
+}
+
 impl<T: fmt::Debug, R: Rank> fmt::Debug for SleepLock<T, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.value.fmt(f)

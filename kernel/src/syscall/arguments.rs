@@ -10,7 +10,7 @@ pub(super) use crate::task::word;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use foundation::{ByteCount, Errno, FileOffset};
-use fsproto::{MAX_PATH, OpenFlags};
+use fsproto::OpenFlags;
 use linux_raw_sys::general as linux;
 
 /// Upper bound for the entries of a vector (`IOV_MAX`).
@@ -85,7 +85,7 @@ pub fn half(bytes: &[u8], at: usize) -> u32 {
 /// Copies a path from the caller's memory. It may be empty; resolution gives ENOENT for an empty
 /// path.
 pub fn path(current: &dyn Caller, address: UserAddr) -> Result<Vec<u8>, Errno> {
-    current.space().read_string(address, MAX_PATH + 1)?.ok_or(Errno::ENAMETOOLONG)
+    current.space().read_string(address, namespace::MAX_PATH + 1)?.ok_or(Errno::ENAMETOOLONG)
 }
 
 /// The canonical path of the directory at which a path and a directory descriptor start.
@@ -94,11 +94,14 @@ pub fn base(current: &dyn Caller, dir: Fd, path: &[u8]) -> Result<Vec<u8>, Errno
         return Ok(b"/".to_vec());
     }
     if dir == Fd::WORKING_DIRECTORY {
-        return Ok(current.context().lock().directory.clone());
+        return Ok(fallible::to_vec(&current.context().lock().directory)?);
     }
     let file = open_file(current, dir)?;
-    // The walk reports what is not a directory. Objects without a name are not directories.
-    if file.path().is_empty() { Err(Errno::ENOTDIR) } else { Ok(file.path().to_vec()) }
+    // Objects without a name are not directories.
+    if path.is_empty() || file.path().is_empty() || !file.is_directory()? {
+        return Err(if path.is_empty() { Errno::ENOENT } else { Errno::ENOTDIR });
+    }
+    Ok(fallible::to_vec(file.path())?)
 }
 
 /// An object and its path.
@@ -134,9 +137,9 @@ pub fn found_at(
 ) -> Result<Found, Errno> {
     if flags & linux::AT_EMPTY_PATH != 0 && path(current, address)?.is_empty() {
         if dir == Fd::WORKING_DIRECTORY {
-            let directory = current.context().lock().directory.clone();
+            let directory = base(current, dir, b".")?;
             let how = OpenHow { flags: OpenFlags::empty(), mode: 0 };
-            let (object, place) = namespace::root().open(b"/", &directory, how)?;
+            let (object, place) = namespace::root().open(&directory, b".", how)?;
             return Ok(Found { object, filesystem: Some(place.filesystem), path: place.path });
         }
         let file = open_file(current, dir)?;
@@ -170,9 +173,7 @@ pub fn stat_at(
         if dir != Fd::WORKING_DIRECTORY {
             return open_file(current, dir)?.object().stat();
         }
-        return Ok(namespace::root()
-            .stat(&base(current, dir, &path)?, b".", OpenFlags::empty())?
-            .0);
+        return Ok(namespace::root().stat(&base(current, dir, b".")?, b".", OpenFlags::empty())?.0);
     }
     Ok(namespace::root().stat(&base(current, dir, &path)?, &path, no_follow(flags))?.0)
 }

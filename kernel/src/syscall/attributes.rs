@@ -144,9 +144,26 @@ pub fn fchmodat(current: &dyn Caller, dir: Fd, path: UserAddr, mode: u32) -> Res
     change(&found_at(current, dir, path, 0)?, mode_change(mode))
 }
 
-/// An owner or group of -1 is unchanged.
+/// fchmodat2(2): fchmodat(2) with flags. EOPNOTSUPP for a symbolic link itself, as on Linux.
+pub fn fchmodat2(
+    current: &dyn Caller,
+    dir: Fd,
+    path: UserAddr,
+    mode: u32,
+    flags: u32,
+) -> Result<u64, Errno> {
+    only(flags, EMPTY | NO_FOLLOW)?;
+    let found = found_at(current, dir, path, flags)?;
+    if found.object.type_and_mode()?.0 == FileType::Symlink {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    change(&found, mode_change(mode))
+}
+
+/// An owner or group of -1 is unchanged. The file loses its set-user-ID and set-group-ID bits in
+/// any case, as on Linux.
 fn owner_change(uid: u32, gid: u32) -> SetAttr {
-    let mut mask = AttrMask::empty();
+    let mut mask = AttrMask::CLEAR_SET_ID;
     mask.set(AttrMask::UID, uid != u32::MAX);
     mask.set(AttrMask::GID, gid != u32::MAX);
     SetAttr { mask, uid, gid, ..SetAttr::default() }
@@ -196,8 +213,10 @@ pub fn utimensat(
     if times.mask.is_empty() {
         return Ok(0);
     }
-    if path.is_null() {
+    if path.is_null() && dir != Fd::WORKING_DIRECTORY {
+        only(flags, 0)?;
         let file = open_file(current, dir)?;
+        file.require_not_path()?;
         file.object().set_attr(&times)?;
         return Ok(0);
     }

@@ -3,13 +3,13 @@
 use super::arguments::{buffers, open_file, position, vectors};
 use super::mutants;
 use crate::file::{
-    Caller, Fd, FileObject, FileSystem, FileType, MAX_OFFSET, OpenFile, SetAttr, Status,
-    UserBuffers, check_length, mapped,
+    Caller, Fd, FileObject, FileSystem, FileType, MovesPosition, OpenFile, SetAttr, Status,
+    UserBuffers, Wanted, check_length, mapped,
 };
 use crate::mem::{UserAddr, UserSlice};
 use alloc::sync::Arc;
 use foundation::{ByteCount, Errno, FileOffset};
-use fsproto::{AllocateMode, AttrMask};
+use fsproto::AttrMask;
 use linux_raw_sys::general as linux;
 
 /// The signal for a write without readers.
@@ -143,7 +143,16 @@ pub fn pwritev(
         .map(|count| count.0)
 }
 
-/// preadv2(2). No flag is supported; offset -1 means the file position.
+/// What preadv2(2) and pwritev2(2) can do besides. Without effect: `RWF_HIPRI`, and for reads
+/// `RWF_SYNC` and `RWF_DSYNC`.
+fn transfer_flags(flags: u32) -> Result<(), Errno> {
+    const HIGH_PRIORITY: u32 = linux::RWF_HIPRI;
+    let known = HIGH_PRIORITY | linux::RWF_SYNC | linux::RWF_DSYNC | linux::RWF_APPEND;
+    if flags & !known == 0 { Ok(()) } else { Err(Errno::EOPNOTSUPP) }
+}
+
+/// preadv2(2). Offset -1 means the file position. EOPNOTSUPP for flags that are not known, and for
+/// `RWF_NOWAIT`.
 pub fn preadv2(
     current: &dyn Caller,
     fd: Fd,
@@ -153,14 +162,15 @@ pub fn preadv2(
     _high: u64,
     flags: u32,
 ) -> Result<u64, Errno> {
-    match (flags, offset) {
-        (0, -1) => readv(current, fd, vector, count),
-        (0, offset) => preadv(current, fd, vector, count, offset),
-        _ => Err(Errno::EOPNOTSUPP),
+    transfer_flags(flags)?;
+    match offset {
+        -1 => readv(current, fd, vector, count),
+        offset => preadv(current, fd, vector, count, offset),
     }
 }
 
-/// Implements pwritev2(2).
+/// pwritev2(2), as [`preadv2`]. With `RWF_APPEND` it writes at the end of the file; with `RWF_SYNC`
+/// or `RWF_DSYNC` it returns when the data are on stable storage.
 pub fn pwritev2(
     current: &dyn Caller,
     fd: Fd,
@@ -170,11 +180,37 @@ pub fn pwritev2(
     _high: u64,
     flags: u32,
 ) -> Result<u64, Errno> {
-    match (flags, offset) {
+    transfer_flags(flags)?;
+    let written = match (flags & linux::RWF_APPEND, offset) {
         (0, -1) => writev(current, fd, vector, count),
         (0, offset) => pwritev(current, fd, vector, count, offset),
-        _ => Err(Errno::EOPNOTSUPP),
+        (_, -1) => append(current, fd, vector, count, MovesPosition::Yes),
+        (_, offset) => {
+            position(offset)?;
+            append(current, fd, vector, count, MovesPosition::No)
+        }
+    }?;
+    if flags & (linux::RWF_SYNC | linux::RWF_DSYNC) != 0 && written > 0 {
+        fsync(current, fd)?;
     }
+    Ok(written)
+}
+
+/// Writes at the end of a file that was not opened for that.
+fn append(
+    current: &dyn Caller,
+    fd: Fd,
+    vector: UserAddr,
+    count: u64,
+    moves: MovesPosition,
+) -> Result<u64, Errno> {
+    let file = open_file(current, fd)?;
+    file.require(Status::WRITE)?;
+    if moves == MovesPosition::No {
+        file.require_positions()?;
+    }
+    let written = by_vector(current, vector, count, |from, _| file.append(current, from, moves));
+    with_signal(current, written)
 }
 
 /// Implements lseek(2).
@@ -198,15 +234,19 @@ pub fn lseek(current: &dyn Caller, fd: Fd, offset: i64, whence: u32) -> Result<u
     })
 }
 
-/// SEEK_DATA and SEEK_HOLE as on a file system that does not report holes: all is data, and a hole
-/// follows the end.
+/// SEEK_DATA and SEEK_HOLE. A hole follows the end of every file.
 fn data_or_hole(file: &OpenFile, offset: i64, whence: u32) -> Result<u64, Errno> {
     let stat = file.object().stat()?;
     if stat.file_type != FileType::Regular {
         return Err(Errno::EINVAL);
     }
     let at = u64::try_from(offset).ok().filter(|&at| at < stat.size.0).ok_or(Errno::ENXIO)?;
-    Ok(if whence == linux::SEEK_DATA { at } else { stat.size.0 })
+    let wanted = if whence == linux::SEEK_DATA { Wanted::Data } else { Wanted::Hole };
+    match (file.object().find(FileOffset(at), stat.size, wanted)?, wanted) {
+        (Some(found), _) => Ok(found.0),
+        (None, Wanted::Hole) => Ok(stat.size.0),
+        (None, Wanted::Data) => Err(Errno::ENXIO),
+    }
 }
 
 /// fsync(2) and fdatasync(2).
@@ -270,53 +310,4 @@ pub fn ftruncate(current: &dyn Caller, fd: Fd, length: i64) -> Result<u64, Errno
     file.require_not_path()?;
     file.require(Status::WRITE).map_err(|_| Errno::EINVAL)?;
     resize(current, file.object(), length)
-}
-
-/// fallocate(2): allocates space, or punches a hole.
-pub fn fallocate(
-    current: &dyn Caller,
-    fd: Fd,
-    mode: u32,
-    offset: i64,
-    length: i64,
-) -> Result<u64, Errno> {
-    let file = open_file(current, fd)?;
-    let (Ok(offset), Ok(length @ 1..)) = (position(offset), u64::try_from(length)) else {
-        return Err(Errno::EINVAL);
-    };
-    const KEEP: u32 = linux::FALLOC_FL_KEEP_SIZE;
-    const PUNCH: u32 = linux::FALLOC_FL_PUNCH_HOLE | linux::FALLOC_FL_KEEP_SIZE;
-    let allocation = match mode {
-        0 => AllocateMode::Extend,
-        KEEP => AllocateMode::KeepSize,
-        PUNCH => AllocateMode::PunchHole,
-        _ => return Err(Errno::EOPNOTSUPP),
-    };
-    file.require(Status::WRITE)?;
-    if !file.object().seekable() {
-        return Err(Errno::ESPIPE);
-    }
-    if offset.checked_add(ByteCount(length)).is_none_or(|end| end > MAX_OFFSET) {
-        return Err(Errno::EFBIG);
-    }
-    if allocation == AllocateMode::Extend {
-        check_length(current, file.object(), offset - FileOffset::ZERO + ByteCount(length))?;
-    }
-    file.object().allocate(offset, ByteCount(length), allocation).map(|()| 0)
-}
-
-/// fadvise64(2). Advice has no visible effect.
-pub fn fadvise64(
-    current: &dyn Caller,
-    fd: Fd,
-    _offset: i64,
-    length: i64,
-    advice: u32,
-) -> Result<u64, Errno> {
-    let file = open_file(current, fd)?;
-    file.require_not_path()?;
-    if file.object().stat()?.file_type == FileType::Pipe {
-        return Err(Errno::ESPIPE);
-    }
-    if length < 0 || advice > linux::POSIX_FADV_NOREUSE { Err(Errno::EINVAL) } else { Ok(0) }
 }

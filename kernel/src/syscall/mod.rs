@@ -32,6 +32,7 @@ mod prctl;
 pub mod priority;
 pub mod process;
 pub mod random;
+pub mod ranges;
 mod sched;
 pub mod signal;
 pub mod statx;

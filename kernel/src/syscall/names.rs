@@ -194,10 +194,15 @@ pub fn readlinkat(
     Ok(buffers(buffer, ByteCount(length))?.put(current.space(), &target)? as u64)
 }
 
-/// getcwd(2): stores the path with a NUL, and returns their length.
+/// getcwd(2): stores the path with a NUL, and returns their length. ENOENT where the directory is
+/// gone, ENAMETOOLONG where its path is longer than one that a program may pass.
 pub fn getcwd(current: &dyn Caller, buffer: UserAddr, length: ByteCount) -> Result<u64, Errno> {
-    let mut directory = current.context().lock().directory.clone();
-    directory.push(0);
+    let mut directory = fallible::to_vec(&current.context().lock().directory)?;
+    namespace::root().stat_canonical(&directory, OpenFlags::DIRECTORY)?;
+    if directory.len() > namespace::MAX_PATH {
+        return Err(Errno::ENAMETOOLONG);
+    }
+    fallible::push(&mut directory, 0)?;
     if length < ByteCount::of_len(directory.len()) {
         return Err(Errno::ERANGE);
     }
@@ -209,17 +214,18 @@ pub fn getcwd(current: &dyn Caller, buffer: UserAddr, length: ByteCount) -> Resu
 pub fn chdir(current: &dyn Caller, address: UserAddr) -> Result<u64, Errno> {
     let path = path(current, address)?;
     let directory = namespace::root().directory(&base(current, HERE, &path)?, &path)?;
-    current.context().lock().directory = directory;
+    current.context().lock().set_directory(directory, current.account())?;
     Ok(0)
 }
 
 /// Implements fchdir(2).
 pub fn fchdir(current: &dyn Caller, fd: Fd) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
-    if file.path().is_empty() || file.object().stat()?.file_type != FileType::Directory {
+    if file.path().is_empty() || !file.is_directory()? {
         return Err(Errno::ENOTDIR);
     }
-    current.context().lock().directory = file.path().to_vec();
+    let directory = fallible::to_vec(file.path())?;
+    current.context().lock().set_directory(directory, current.account())?;
     Ok(0)
 }
 

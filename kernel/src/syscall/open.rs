@@ -8,9 +8,12 @@ use crate::file::{
     Caller, Descriptor, Fd, FileType, MAX_OFFSET, OnExec, OpenFile, OpenHow, Status, downcast,
     fifo, namespace,
 };
-use crate::mem::UserAddr;
+use crate::mem::fallible::Text;
+use crate::mem::{OutOfMemory, UserAddr};
 use crate::sync::{Interrupt, relax};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt::Write;
 use foundation::Errno;
 use fsproto::OpenFlags;
 use linux_raw_sys::general as linux;
@@ -61,9 +64,21 @@ pub fn openat(
         Some(node) => node.open(status)?,
         None => object,
     };
-    let file =
-        OpenFile::new(object, status, place.path, Some(place.filesystem), current.account())?;
+    let mut path = place.path;
+    if how.flags.contains(OpenFlags::UNNAMED) {
+        name_unnamed(&mut path, object.stat()?.inode)?;
+    }
+    let file = OpenFile::new(object, status, path, Some(place.filesystem), current.account())?;
     install(current, file, OnExec::close_if(flags & linux::O_CLOEXEC != 0))
+}
+
+/// The path that is shown of a file without a name, from that of its directory.
+fn name_unnamed(path: &mut Vec<u8>, inode: u64) -> Result<(), OutOfMemory> {
+    let slash = if path.as_slice() == b"/" { "" } else { "/" };
+    let mut text = Text(core::mem::take(path));
+    write!(text, "{slash}#{inode} (deleted)")?;
+    *path = text.0;
+    Ok(())
 }
 
 /// TIOCGPTPEER: opens the terminal of a pseudo-terminal by its master, even if its name is gone.
@@ -99,6 +114,7 @@ fn status(flags: u32) -> Result<Status, Errno> {
     };
     status.set(Status::APPEND, flags & linux::O_APPEND != 0);
     status.set(Status::NONBLOCKING, flags & linux::O_NONBLOCK != 0);
+    status.set(Status::KEEP_ACCESS_TIME, flags & linux::O_NOATIME != 0);
     Ok(status)
 }
 
@@ -113,6 +129,7 @@ fn how(current: &dyn Caller, flags: u32, mode: u32) -> Result<OpenHow, Errno> {
     }
     let access = flags & linux::O_ACCMODE;
     wanted.set(OpenFlags::READ, access != linux::O_WRONLY);
+    wanted.set(OpenFlags::KEEP_ACCESS_TIME, flags & linux::O_NOATIME != 0);
     // Truncation is a change, even through a descriptor for reading.
     wanted.set(OpenFlags::WRITE, access != linux::O_RDONLY || flags & linux::O_TRUNC != 0);
     wanted.set(OpenFlags::TRUNCATE, flags & linux::O_TRUNC != 0);
@@ -121,6 +138,7 @@ fn how(current: &dyn Caller, flags: u32, mode: u32) -> Result<OpenHow, Errno> {
             return Err(Errno::EINVAL);
         }
         wanted -= OpenFlags::DIRECTORY | OpenFlags::TRUNCATE;
+        wanted.set(OpenFlags::EXCLUSIVE, flags & linux::O_EXCL != 0);
         return Ok(OpenHow { flags: wanted | OpenFlags::CREATE | OpenFlags::UNNAMED, mode });
     }
     // Without O_CREAT only for disks, which are then opened exclusively.
@@ -157,9 +175,8 @@ pub fn close_range(current: &dyn Caller, first: u32, last: u32, flags: u32) -> R
     // Each is dropped with the table unlocked.
     loop {
         let closed = current.files().lock().take_first(first, last);
-        if closed.is_none() {
-            return Ok(0);
-        }
+        let Some(closed) = closed else { return Ok(0) };
+        lock::closed(current.pid(), &closed.file);
         drop(closed);
         relax(Interrupt::Killable)?;
     }
@@ -201,6 +218,13 @@ fn duplicate_to(current: &dyn Caller, old: Fd, new: Fd, on_exec: OnExec) -> Resu
 /// Implements fcntl(2).
 pub fn fcntl(current: &dyn Caller, fd: Fd, command: u32, argument: u64) -> Result<u64, Errno> {
     let file = open_file(current, fd)?;
+    let is_of_descriptor = matches!(
+        command,
+        linux::F_DUPFD | linux::F_DUPFD_CLOEXEC | linux::F_GETFD | linux::F_SETFD | linux::F_GETFL
+    );
+    if !is_of_descriptor {
+        file.require_not_path()?;
+    }
     match command {
         linux::F_DUPFD => duplicate_from(current, file, argument, OnExec::Keep),
         linux::F_DUPFD_CLOEXEC => duplicate_from(current, file, argument, OnExec::Close),
@@ -212,9 +236,8 @@ pub fn fcntl(current: &dyn Caller, fd: Fd, command: u32, argument: u64) -> Resul
             let on_exec = OnExec::close_if(argument & u64::from(linux::FD_CLOEXEC) != 0);
             current.files().lock().set_on_exec(fd, on_exec).map(|()| 0)
         }
-        linux::F_GETFL => Ok(u64::from(linux_flags(file.status()))),
+        linux::F_GETFL => Ok(u64::from(file.status().linux_flags())),
         linux::F_SETFL => {
-            file.require_not_path()?;
             let mut status = Status::empty();
             status.set(Status::APPEND, argument as u32 & linux::O_APPEND != 0);
             status.set(Status::NONBLOCKING, argument as u32 & linux::O_NONBLOCK != 0);
@@ -249,22 +272,6 @@ fn duplicate_from(
         .ok_or(Errno::EINVAL)?;
     let fd = current.files().lock().insert(Descriptor { file, on_exec }, lowest..limit(current));
     fd.map(Fd::result)
-}
-
-fn linux_flags(status: Status) -> u32 {
-    if status.contains(Status::PATH) {
-        return linux::O_PATH;
-    }
-    let access = match (status.contains(Status::READ), status.contains(Status::WRITE)) {
-        (true, true) => linux::O_RDWR,
-        (false, true) => linux::O_WRONLY,
-        _ => linux::O_RDONLY,
-    };
-    let append = if status.contains(Status::APPEND) { linux::O_APPEND } else { 0 };
-    let nonblocking = if status.contains(Status::NONBLOCKING) { linux::O_NONBLOCK } else { 0 };
-    /// `O_LARGEFILE`, which Linux sets for every file on this architecture.
-    const LARGE: u32 = 0o100_000;
-    access | append | nonblocking | LARGE
 }
 
 /// Size of a `struct flock`, in bytes: type and whence of 16 bits each, padding, start, length,

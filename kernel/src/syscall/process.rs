@@ -11,7 +11,7 @@ use crate::task::signal::{SIGCHLD, SignalInfo};
 use crate::task::{Current, exit, family, scheduler, send};
 use core::sync::atomic::Ordering;
 use foundation::Errno;
-use fsproto::{MAX_PATH, OpenFlags};
+use fsproto::OpenFlags;
 use linux_raw_sys::general as linux;
 
 /// Implements getpid(2).
@@ -42,7 +42,8 @@ pub fn execve(
     arguments: UserAddr,
     environment: UserAddr,
 ) -> Result<u64, Errno> {
-    let path = current.space().read_string(path, MAX_PATH + 1)?.ok_or(Errno::ENAMETOOLONG)?;
+    let path =
+        current.space().read_string(path, namespace::MAX_PATH + 1)?.ok_or(Errno::ENAMETOOLONG)?;
     mutants::exec_late_arguments(current);
     let arguments = Arguments::read(current, arguments, environment)?;
     exec::exec(current, &path, arguments, &|path| open_executable(current, path))?;

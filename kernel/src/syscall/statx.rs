@@ -10,7 +10,8 @@ use linux_raw_sys::general as linux;
 
 /// Size of a `struct statx`, in bytes.
 const STATX_BYTES: usize = 256;
-/// The fields that are filled: `STATX_BASIC_STATS`, whatever the request is, as on Linux.
+/// The fields that are filled, whatever the request is, as on Linux. The birth time is added where
+/// it is known.
 const FILLED: u32 = linux::STATX_BASIC_STATS;
 const NS_PER_S: i64 = 1_000_000_000;
 
@@ -32,7 +33,7 @@ pub fn statx(
     store(current, buffer, &statx_bytes(&stat))
 }
 
-/// The fields in their order. Birth time, mount and alignments are 0.
+/// The fields in their order. Mount and alignments are 0.
 fn statx_bytes(stat: &Stat) -> [u8; STATX_BYTES] {
     let both = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
     let number = |device: u64| {
@@ -42,8 +43,9 @@ fn statx_bytes(stat: &Stat) -> [u8; STATX_BYTES] {
         |time: Time| [time.0.div_euclid(NS_PER_S) as u64, time.0.rem_euclid(NS_PER_S) as u64];
     let [major, minor] = number(stat.device_number);
     let [device_major, device_minor] = number(stat.device);
+    let filled = FILLED | if stat.btime.is_some() { linux::STATX_BTIME } else { 0 };
     let fields = [
-        both(FILLED, block_bytes(stat) as u32),
+        both(filled, block_bytes(stat) as u32),
         0,
         both(stat.links, stat.uid),
         both(stat.gid, stat.linux_mode()),
@@ -52,7 +54,9 @@ fn statx_bytes(stat: &Stat) -> [u8; STATX_BYTES] {
         stat.blocks,
         0,
     ];
-    let times = [stat.atime, Time(0), stat.ctime, stat.mtime].into_iter().flat_map(time);
+    let times = [stat.atime, stat.btime.unwrap_or_default(), stat.ctime, stat.mtime]
+        .into_iter()
+        .flat_map(time);
     let devices = [both(major, minor), both(device_major, device_minor)];
     let mut bytes = [0; STATX_BYTES];
     put_words(&mut bytes, fields.into_iter().chain(times).chain(devices));
@@ -75,13 +79,16 @@ mod tests {
             size: foundation::ByteCount(9),
             device: 0x1203,
             mtime: Time(-1),
+            btime: Some(Time(NS_PER_S)),
             ..Stat::default()
         };
         let bytes = statx_bytes(&stat);
         assert_eq!(
             (half(&bytes, 0), half(&bytes, 16), half(&bytes, 20), half(&bytes, 24)),
-            (0x7ff, 2, 3, 4)
+            (0xfff, 2, 3, 4)
         );
+        assert_eq!(word(&bytes, 80), 1);
+        assert_eq!(half(&statx_bytes(&Stat { btime: None, ..stat }), 0), 0x7ff);
         assert_eq!((half(&bytes, 28), word(&bytes, 32), word(&bytes, 40)), (0o100_644, 7, 9));
         assert_eq!((word(&bytes, 112) as i64, half(&bytes, 120)), (-1, 999_999_999));
         assert_eq!((half(&bytes, 136), half(&bytes, 140)), (0x12, 3));

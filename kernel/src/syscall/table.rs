@@ -2,8 +2,8 @@
 
 use super::{
     attributes, clocks, clone, epoll, event_files, futex, io, ioctl, ipc, limits, memfd, memory,
-    misc, mounting, names, open, poll, prctl, priority, process, random, sched, signal, statx,
-    time, timers, unknown, xattr,
+    misc, mounting, names, open, poll, prctl, priority, process, random, ranges, sched, signal,
+    statx, time, timers, unknown, xattr,
 };
 use crate::arch::SavedRegisters;
 use crate::file::Fd;
@@ -270,18 +270,19 @@ system_calls! {
     170 sethostname(name, length) => misc::sethostname;
     171 setdomainname(name, length) => misc::setdomainname;
     186 gettid() => process::gettid;
-    188 setxattr(path) => xattr::attribute;
-    189 lsetxattr(path) => xattr::link_attribute;
-    190 fsetxattr(fd) => xattr::file_attribute;
-    191 getxattr(path) => xattr::attribute;
-    192 lgetxattr(path) => xattr::link_attribute;
-    193 fgetxattr(fd) => xattr::file_attribute;
+    187 readahead(fd, offset, length) => ranges::readahead;
+    188 setxattr(path, name, value, length, flags) => xattr::setxattr;
+    189 lsetxattr(path, name, value, length, flags) => xattr::lsetxattr;
+    190 fsetxattr(fd, name, value, length, flags) => xattr::fsetxattr;
+    191 getxattr(path, name) => xattr::getxattr;
+    192 lgetxattr(path, name) => xattr::lgetxattr;
+    193 fgetxattr(fd, name) => xattr::fgetxattr;
     194 listxattr(path) => xattr::list;
     195 llistxattr(path) => xattr::list_link;
     196 flistxattr(fd) => xattr::list_file;
-    197 removexattr(path) => xattr::attribute;
-    198 lremovexattr(path) => xattr::link_attribute;
-    199 fremovexattr(fd) => xattr::file_attribute;
+    197 removexattr(path, name) => xattr::getxattr;
+    198 lremovexattr(path, name) => xattr::lgetxattr;
+    199 fremovexattr(fd, name) => xattr::fgetxattr;
     200 tkill(tid, signal) => signal::tkill;
     201 time(time) => time::time;
     202 futex(address, operation, value, timeout, second, value3) => futex::futex;
@@ -291,7 +292,7 @@ system_calls! {
     217 getdents64(fd, buffer, length) => names::getdents64;
     218 set_tid_address(address) => process::set_tid_address;
     219 (Never) restart_syscall() => signal::restart_syscall;
-    221 fadvise64(fd, offset, length, advice) => io::fadvise64;
+    221 fadvise64(fd, offset, length, advice) => ranges::fadvise64;
     222 timer_create(clock, event, id) => timers::timer_create;
     223 timer_settime(id, flags, new, old) => timers::timer_settime;
     224 timer_gettime(id, value) => timers::timer_gettime;
@@ -324,12 +325,13 @@ system_calls! {
     271 (WithoutHandler) ppoll(descriptors, count, timeout, mask, mask_bytes) => poll::ppoll;
     273 set_robust_list(head, bytes) => futex::set_robust_list;
     274 get_robust_list(tid, head, bytes) => futex::get_robust_list;
+    277 sync_file_range(fd, offset, length, flags) => ranges::sync_file_range;
     280 utimensat(dir, path, times, flags) => attributes::utimensat;
     281 (Never) epoll_pwait(epoll, events, max, timeout_ms, mask, mask_bytes) => epoll::epoll_pwait;
     282 signalfd(fd, mask, mask_bytes) => event_files::signalfd;
     283 timerfd_create(clock, flags) => event_files::timerfd_create;
     284 eventfd(count) => epoll::eventfd;
-    285 fallocate(fd, mode, offset, length) => io::fallocate;
+    285 fallocate(fd, mode, offset, length) => ranges::fallocate;
     286 timerfd_settime(fd, flags, new, old) => event_files::timerfd_settime;
     287 timerfd_gettime(fd, now) => event_files::timerfd_gettime;
     289 signalfd4(fd, mask, mask_bytes, flags) => event_files::signalfd4;
@@ -362,6 +364,7 @@ system_calls! {
     439 faccessat2(dir, path, mode, flags) => attributes::faccessat2;
     441 (Never) epoll_pwait2(epoll, events, max, timeout, mask, mask_bytes) => epoll::epoll_pwait2;
     449 futex_waitv(waiters, count, flags, timeout, clock) => futex::futex_waitv;
+    452 fchmodat2(dir, path, mode, flags) => attributes::fchmodat2;
     // Sloth's own: for servers only, and far from the numbers that Linux has.
     511 exchange(fd, from, from_count, to, to_count, flags) => ipc::exchange;
 }

@@ -7,7 +7,7 @@
 use super::arguments::vectors;
 use super::{table, unknown};
 use crate::arch::SavedRegisters;
-use crate::file::IoCaller;
+use crate::file::{IoCaller, namespace};
 use crate::mem::{UserAddr, UserSlice, fallible};
 use crate::task::Current;
 use crate::trace::{self, Bytes, Figures};
@@ -186,7 +186,7 @@ fn argument(current: &Current, call: &str, name: &str, value: u64) -> String {
 }
 
 fn path(current: &Current, address: u64) -> String {
-    match current.space().read_string(UserAddr(address), fsproto::MAX_PATH) {
+    match current.space().read_string(UserAddr(address), namespace::MAX_PATH) {
         Ok(Some(path)) => format!(
             "\"{}\"",
             path.get(..path.len().min(MAX_SHOWN)).unwrap_or_default().escape_ascii()

@@ -42,7 +42,6 @@ const NAMES: &[(u64, &[&str])] = &[
             "security",
         ],
     ),
-    (187, &["readahead"]),
     (
         205,
         &[
@@ -89,7 +88,8 @@ const NAMES: &[(u64, &[&str])] = &[
         ],
     ),
     (272, &["unshare"]),
-    (275, &["splice", "tee", "sync_file_range", "vmsplice", "move_pages"]),
+    (275, &["splice", "tee"]),
+    (278, &["vmsplice", "move_pages"]),
     (288, &["accept4"]),
     (294, &["inotify_init1"]),
     (298, &["perf_event_open", "recvmmsg", "fanotify_init", "fanotify_mark"]),

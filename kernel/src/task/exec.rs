@@ -11,13 +11,13 @@ use super::signal::SIGCHLD;
 use super::thread::{AlternateStack, InitialState};
 use super::{Current, Identity, WaitStatus, family, posix_timer, robust};
 use crate::arch::Registers;
-use crate::file::{FdTable, FileObject, Io, IoCaller, UserBuffers, mapped, random};
+use crate::file::{FdTable, FileObject, Io, IoCaller, OnExec, UserBuffers, lock, mapped, random};
 use crate::mem::limits::{INFINITE, Resource};
 use crate::mem::{
     Backing, Claim, Frame, KeptFile, Occupant, OutOfMemory, PAGE_BYTES, Placement, Prot, Space,
     USER_END, UserAddr, UserSlice, fallible,
 };
-use crate::sync::{Interrupt, Mutex};
+use crate::sync::{Interrupt, Mutex, rank};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Deref;
@@ -258,9 +258,27 @@ pub fn exec(
     stop_other_threads(current)?;
     let process = current.process();
     let files = process.files().ok_or(Errno::ESRCH)?;
+    release_locks(process.pid, &files);
     let files = files.lock().for_exec(&process.account)?;
     commit(current, space, &initial, identity, files);
     Ok(())
+}
+
+/// Releases a process's range locks on the files that exec closes.
+fn release_locks(pid: u32, files: &Mutex<FdTable, rank::Descriptors>) {
+    let mut next = 0;
+    while lock::has_records(pid) {
+        let files = files.lock();
+        let mut closing =
+            files.iter().filter(|(fd, entry)| fd.0 >= next && entry.on_exec == OnExec::Close);
+        let Some((fd, file)) = closing.next().map(|(fd, entry)| (fd, entry.file.clone())) else {
+            return;
+        };
+        drop(closing);
+        drop(files);
+        lock::closed(pid, &file);
+        next = fd.0 + 1;
+    }
 }
 
 /// The dynamic loader that a program names, parsed; `None` for a static program.

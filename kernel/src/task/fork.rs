@@ -204,7 +204,7 @@ fn copy_process(
     let context = if request.flags.contains(CloneFlags::FS) {
         context.clone()
     } else {
-        Arc::new(Mutex::new(context.lock().try_clone()?))
+        Arc::new(Mutex::new(context.lock().try_clone(&account)?))
     };
     let actions = if request.flags.contains(CloneFlags::SIGHAND) {
         parent.actions()

@@ -1,13 +1,13 @@
 //! The interface to processes that `file` uses, for terminals and `/proc`.
 #![forbid(unsafe_code)]
 
-use super::process::Life;
-use super::signal::{Signal, SignalInfo};
-use super::thread::RunState;
+use super::process::{Life, Process};
+use super::signal::{Action, MAX_SIGNAL, Signal, SignalInfo, SignalSet};
+use super::thread::{RunState, Thread};
 use super::timer::Timeout;
 use super::{family, find_process, scheduler, send};
 use crate::arch::{self, Spent};
-use crate::file::{self, ProcessView, Tasks, Ticks};
+use crate::file::{self, ProcessView, SignalSets, Tasks, Ticks};
 use crate::mem::Account;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -48,6 +48,28 @@ impl Tasks for Hooks {
         family::next_pid(last)
     }
 
+    fn current_tid(&self) -> Option<u32> {
+        scheduler::try_current_thread().map(|thread| thread.tid)
+    }
+
+    fn next_tid(&self, pid: u32, last: u32) -> Option<u32> {
+        find_process(pid)?.threads().map(|thread| thread.tid).find(|&tid| tid > last)
+    }
+
+    fn thread(&self, pid: u32, tid: u32) -> Option<ProcessView> {
+        let thread = find_process(pid)?.threads().find(|thread| thread.tid == tid)?;
+        let view = self.process(pid)?;
+        let is_waiting = view.state == b'R' && thread.run_state() != RunState::Ready;
+        Some(ProcessView {
+            tid,
+            state: if is_waiting { b'S' } else { view.state },
+            niceness: thread.share.niceness(),
+            used: ticks(thread.used.get()),
+            signals: signals(&thread.process, Some(&thread)),
+            ..view
+        })
+    }
+
     fn process(&self, pid: u32) -> Option<ProcessView> {
         scheduler::account();
         let process = find_process(pid)?;
@@ -61,9 +83,14 @@ impl Tasks for Hooks {
             _ if is_ready => b'R',
             _ => b'S',
         };
-        let directory = process.context.lock().directory.clone();
+        let context = process.context.lock();
+        let (directory, umask) = (context.directory.clone(), context.umask);
+        drop(context);
         Some(ProcessView {
             pid,
+            tid: pid,
+            umask,
+            signals: signals(&process, process.threads().next().as_deref()),
             ppid: relations.parent,
             pgid: relations.group,
             sid: relations.session,
@@ -103,6 +130,26 @@ impl Tasks for Hooks {
     fn wake_at(&self, deadline_ns: u64) -> Box<dyn Any> {
         Box::new(Timeout::at(deadline_ns))
     }
+}
+
+/// The signals of a process and of one of its threads.
+fn signals(process: &Process, thread: Option<&Thread>) -> SignalSets {
+    let mut sets = SignalSets { shared: process.pending.lock().set().0, ..SignalSets::default() };
+    if let Some(thread) = thread {
+        let own = thread.signals.lock();
+        (sets.pending, sets.blocked) = (own.pending.set().0, own.blocked.0);
+    }
+    process.with_actions(|actions| {
+        for signal in (1..=MAX_SIGNAL.0).map(Signal) {
+            let set = SignalSet::of(signal).0;
+            match actions.get(signal).handler {
+                Action::DEFAULT => {}
+                Action::IGNORE => sets.ignored |= set,
+                _ => sets.caught |= set,
+            }
+        }
+    });
+    sets
 }
 
 /// Registers with `file`.

@@ -4,7 +4,7 @@ use foundation::{ByteCount, Errno};
 use kernel::file::Fd;
 use kernel::mem::host::POOL_FRAMES;
 use kernel::mem::{FaultError, UserAddr, mmu};
-use kernel::syscall::{io, ipc, memory, open};
+use kernel::syscall::{io, ipc, memory, open, ranges};
 
 use crate::check::Case;
 use crate::world::{BASE, PAGE, UNCOMPARED, World};
@@ -264,7 +264,7 @@ fn of_files() -> Vec<Case> {
             io::pwritev(&world.process, Fd(1), at(RESULT), 2, 0)
         };
         ftruncate, lazy => |world| io::ftruncate(&world.process, Fd(0), 5000);
-        fallocate, lazy => |world| io::fallocate(&world.process, Fd(0), 3, 5000, 60_000);
+        fallocate, lazy => |world| ranges::fallocate(&world.process, Fd(0), 3, 5000, 60_000);
         mmap_file, file => |world| {
             let flags = PRIVATE | FIXED;
             memory::mmap(&world.process, at(ELSEWHERE), pages(30), RW, flags, Fd(0), 0)
@@ -290,7 +290,7 @@ fn of_open_files() -> Vec<Case> {
             let hole = io::lseek(&world.process, Fd(0), 0, 4)?;
             io::lseek(&world.process, Fd(0), 5, 3).map(|data| data + hole)
         };
-        fadvise, file => |world| io::fadvise64(&world.process, Fd(0), 0, 40 * PAGE as i64, 3);
+        fadvise, file => |world| ranges::fadvise64(&world.process, Fd(0), 0, 40 * PAGE as i64, 3);
     }
 }
 

@@ -30,7 +30,8 @@ const PLACED: u8 = b'P';
 /// The name of padding entries, which the guest ignores.
 const PADDING: &str = ".pad";
 /// Folders that always exist.
-const FOLDERS: [&str; 8] = ["bin", "dev", "etc", "mnt", "proc", "root", "sbin", "tmp"];
+const FOLDERS: [&str; 10] =
+    ["bin", "dev", "etc", "mnt", "proc", "root", "run", "sbin", "sys", "tmp"];
 /// Small files that programs expect: users and groups.
 const TEXTS: [(&str, &str); 2] =
     [("etc/group", "root:x:0:\n"), ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n")];

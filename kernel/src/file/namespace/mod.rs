@@ -13,7 +13,7 @@
 mod operations;
 mod resolve;
 
-pub use resolve::{last_component, split, wants_directory};
+pub use resolve::{MAX_PATH, last_component, split, wants_directory};
 
 use super::FileSystem;
 use crate::mem::fallible;

@@ -58,6 +58,11 @@ impl Namespace {
         })
     }
 
+    /// The attributes of the file at a canonical path, however long that is.
+    pub fn stat_canonical(&self, path: &[u8], flags: OpenFlags) -> Result<Stat, Errno> {
+        Ok(self.stat(path, b".", flags)?.0)
+    }
+
     /// The attributes of the file at a path, or that there is none, if that is known without
     /// resolving the path.
     ///
@@ -197,8 +202,14 @@ impl Namespace {
             if !directory.is_empty() {
                 return Err(Errno::ENOENT);
             }
-            if !Arc::ptr_eq(from, &stretch.filesystem) {
-                return Err(Errno::EXDEV);
+            // A file that was found through `/proc/PID/fd` is on the file system that holds it.
+            let device = existing.identity().map(|identity| identity.device);
+            let is_on = device.is_some() && device == stretch.filesystem.device();
+            if !is_on && !Arc::ptr_eq(from, &stretch.filesystem) {
+                return match stretch.parent()? {
+                    Walk::Done(()) => Err(Errno::EXDEV),
+                    link => Ok(link),
+                };
             }
             stretch.filesystem.link(existing, &stretch.path)
         })
@@ -245,6 +256,12 @@ impl Namespace {
         flags: RenameFlags,
     ) -> Result<Walk<()>, Errno> {
         if !Arc::ptr_eq(&from.filesystem, &to.filesystem) {
+            // Where there is no such directory, that is the error.
+            for (which, stretch) in [from, to].into_iter().enumerate() {
+                if let Walk::Link { walked, target, .. } = stretch.parent()? {
+                    return Ok(Walk::Link { which, walked, target });
+                }
+            }
             return Err(Errno::EXDEV);
         }
         let is_busy = |stretch: &Stretch| {

@@ -1,12 +1,16 @@
 //! Resolution of paths.
 
 use super::{MountPoint, Namespace, Place};
+use crate::file::filesystem::parent_within;
 use crate::file::{FileSystem, Walk};
 use crate::mem::{OutOfMemory, fallible};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use foundation::Errno;
-use fsproto::{MAX_NAME, MAX_PATH, OpenFlags};
+use fsproto::{MAX_NAME, MAX_TARGET, OpenFlags};
+
+/// Bytes of a path that a program passes, at most, as on Linux. With its base it may be longer.
+pub const MAX_PATH: usize = MAX_TARGET;
 
 /// Symbolic links followed in one resolution, at most, as on Linux.
 const MAX_LINKS: usize = 40;
@@ -35,6 +39,12 @@ pub(super) struct Stretch {
 }
 
 impl Stretch {
+    /// Checks that the directory of the last component exists. ENOENT, ENOTDIR.
+    pub(super) fn parent(&self) -> Result<Walk<()>, Errno> {
+        let path = parent_within(&self.path);
+        Ok(self.filesystem.stat(path, OpenFlags::DIRECTORY)?.map(drop))
+    }
+
     /// The canonical path that the walk leads to.
     pub(super) fn whole(&self) -> Result<Vec<u8>, OutOfMemory> {
         let mut path = fallible::with_capacity(self.root.len() + 1 + self.path.len())?;

@@ -3,11 +3,11 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    Space, SpaceState,
+    Space, SpaceState, SpaceStats,
     access::base_flags,
     associate::{release_frames, reserve_garbage},
     limits::is_data,
-    steps::Step,
+    steps::{EVERYTHING, Step},
 };
 use crate::mem::{
     Backing, Frame, Lock, Page, PageRange, Prot, Region, RegionMap, USER_END, USER_START, UserAddr,
@@ -270,6 +270,11 @@ impl Space {
             }
         }
         Ok(())
+    }
+
+    /// Sizes for /proc, as [`stats_in`](Self::stats_in) for all regions.
+    pub fn stats(&self) -> SpaceStats {
+        self.stats_in(EVERYTHING)
     }
 
     /// For each page of a range, 1 if it has a frame, else 0 (mincore). ENOMEM where part of the

@@ -268,10 +268,10 @@ impl Space {
         self.root
     }
 
-    /// Sizes for /proc. Costs time for each resident page: others run in between, and what they
+    /// Sizes of a range. Costs time for each resident page: others run in between, and what they
     /// change may count or not. Called with no lock held.
-    pub fn stats(&self) -> SpaceStats {
-        let (mut stats, mut rest) = (SpaceStats::default(), EVERYTHING);
+    pub fn stats_in(&self, mut rest: PageRange) -> SpaceStats {
+        let mut stats = SpaceStats::default();
         loop {
             self.with(|state| {
                 let part = state.take_part(&mut rest);

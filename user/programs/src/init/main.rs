@@ -76,11 +76,20 @@ fn set_up() -> Attempt<(Config, Option<Swap>)> {
         .map_err(|error| ("mounting the root", error))?;
     let _ = (sys::close(root.server), sys::close(root.base));
     sys::chdir(b"/").map_err(|error| ("the root directory", error))?;
+    // Where `/dev/shm` leads.
+    if let Err(error) =
+        sys::mkdir(SHARED_MEMORY, 0o1777).and_then(|()| sys::chmod(SHARED_MEMORY, 0o1777))
+    {
+        complain("init", SHARED_MEMORY, error);
+    }
     if let Some(lazy) = config.lazy {
         set_knob(b"lazy", if lazy { b"1" } else { b"0" });
     }
     Ok((config, swap))
 }
+
+/// The directory for shared memory with names (shm_open).
+const SHARED_MEMORY: &[u8] = b"/run/shm";
 
 /// Sets a knob of the kernel. Complains if the kernel does not have it.
 fn set_knob(name: &[u8], value: &[u8]) {

@@ -90,6 +90,14 @@ const RUBY: Files = Files {
     ..Files::NONE
 };
 
+/// Perl's library, and its layer for files in memory.
+const PERL: &[&str] = &[
+    "/usr/lib/x86_64-linux-gnu/perl-base",
+    "/usr/lib/x86_64-linux-gnu/perl/5.36/PerlIO",
+    "/usr/lib/x86_64-linux-gnu/perl/5.36/auto/PerlIO",
+    "/usr/share/perl/5.36/PerlIO.pm",
+];
+
 /// A named script for the group's interpreter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Case {
@@ -299,6 +307,10 @@ pub const GROUPS: &[Group] = &[
             &["python3.11"],
             include_str!("../../foreign/python_mmap.cases"),
         )
+    },
+    Group {
+        files: Files { machine: PERL, ..Files::NONE },
+        ..group("perl", "busybox sh", &["perl"], include_str!("../../foreign/perl.cases"))
     },
     Group {
         files: PYTHON_LMDB,

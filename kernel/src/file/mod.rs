@@ -33,6 +33,7 @@ mod open_file;
 pub mod pipe;
 pub mod random;
 mod ring;
+pub mod signal_io;
 pub mod socket;
 mod stat;
 mod table;
@@ -57,7 +58,9 @@ pub use pipe::{nameless_stat, next_inode};
 pub use ring::MAX_CAPACITY as MAX_PIPE_BYTES;
 pub use stat::{FileType, Identity, SetAttr, Stat};
 pub use table::{Descriptor, Fd, FdTable, MAX_DESCRIPTORS, OnExec};
-pub use tasks::{Caller, FileContext, ProcessView, SignalSets, Tasks, Ticks, register, tasks};
+pub use tasks::{
+    Caller, FileContext, IoOwner, IoSignal, ProcessView, SignalSets, Tasks, Ticks, register, tasks,
+};
 
 use foundation::FileOffset;
 

@@ -13,6 +13,7 @@ use crate::mem::{Backing, OutOfMemory, Space, fallible};
 use crate::sync::{Mutex, SleepLock, rank};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::any::Any;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use foundation::{ByteCount, Errno, FileOffset};
 use linux_raw_sys::general as linux;
@@ -34,6 +35,8 @@ bitflags::bitflags! {
         const PATH = 1 << 4;
         /// `O_NOATIME`: reads leave the access time.
         const KEEP_ACCESS_TIME = 1 << 5;
+        /// Signals are sent when it becomes ready.
+        const ASYNC = 1 << 6;
     }
 }
 
@@ -52,9 +55,10 @@ impl Status {
         let append = if status.contains(Status::APPEND) { linux::O_APPEND } else { 0 };
         let nonblocking = if status.contains(Status::NONBLOCKING) { linux::O_NONBLOCK } else { 0 };
         let no_atime = if status.contains(Status::KEEP_ACCESS_TIME) { linux::O_NOATIME } else { 0 };
+        let signals = if status.contains(Status::ASYNC) { linux::FASYNC } else { 0 };
         // `O_LARGEFILE`, which Linux sets for every file on this architecture.
         const LARGE: u32 = 0o100_000;
-        access | append | nonblocking | no_atime | LARGE
+        access | append | nonblocking | no_atime | signals | LARGE
     }
 }
 
@@ -83,6 +87,8 @@ pub struct OpenFile {
     failure_seen: AtomicU64,
     /// Those of the file, once it was mapped by this open file.
     failures: Once<Arc<Failures>>,
+    /// Who gets signals when it becomes ready, once somebody has chosen that.
+    signal_io: Once<Arc<dyn Any + Send + Sync>>,
     /// Called when this is dropped: the entries of epolls.
     watchers: Mutex<Vec<Arc<dyn Watcher>>, rank::FileWatchers>,
     _charge: Charge,
@@ -107,6 +113,7 @@ impl OpenFile {
             drop_hook: Once::new(),
             failure_seen: AtomicU64::new(mapped::latest_failure()),
             failures: Once::new(),
+            signal_io: Once::new(),
             watchers: Mutex::default(),
             _charge: charge,
         }))
@@ -146,9 +153,9 @@ impl OpenFile {
         Status::from_bits_truncate(self.status.load(Ordering::Relaxed))
     }
 
-    /// Sets the flags that can change (`F_SETFL`): `APPEND` and `NONBLOCKING`.
+    /// Sets the flags that can change (`F_SETFL`): `APPEND`, `NONBLOCKING` and `ASYNC`.
     pub fn set_status(&self, flags: Status) {
-        let changeable = Status::APPEND | Status::NONBLOCKING;
+        let changeable = Status::APPEND | Status::NONBLOCKING | Status::ASYNC;
         let status = (self.status() - changeable) | (flags & changeable);
         self.status.store(status.bits(), Ordering::Relaxed);
     }
@@ -336,6 +343,16 @@ impl OpenFile {
     /// Has `hook` called when this open file is dropped. The first call stays.
     pub(super) fn call_on_drop(&self, hook: fn(&Self)) {
         self.drop_hook.call_once(|| hook);
+    }
+
+    /// Who gets signals when it becomes ready: a `SignalIo`.
+    pub(super) fn signal_io(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        self.signal_io.get().cloned()
+    }
+
+    /// Keeps what [`signal_io`](Self::signal_io) returns. The first call stays.
+    pub(super) fn keep_signal_io(&self, signal_io: Arc<dyn Any + Send + Sync>) {
+        self.signal_io.call_once(|| signal_io);
     }
 
     /// Has a watcher called when this open file is dropped.

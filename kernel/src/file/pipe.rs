@@ -56,6 +56,21 @@ pub fn pipe() -> (Arc<ReadEnd>, Arc<WriteEnd>) {
 /// The ioctl that returns the number of bytes that can be read now.
 pub(super) const FIONREAD: u32 = 0x541b;
 
+/// The only ioctl of pipes: `FIONREAD`, the number of bytes that can be read, at either end.
+fn report_length(
+    ring: &Ring,
+    caller: &dyn super::IoCaller,
+    request: u32,
+    argument: u64,
+) -> Result<u64, Errno> {
+    match request {
+        FIONREAD => {
+            super::buffers::store(caller.space(), argument, &(ring.len() as u32).to_le_bytes())
+        }
+        _ => Err(Errno::ENOTTY),
+    }
+}
+
 impl FileObject for ReadEnd {
     fn stat(&self) -> Result<Stat, Errno> {
         Ok(nameless_stat(FileType::Pipe, self.inode))
@@ -81,14 +96,7 @@ impl FileObject for ReadEnd {
         request: u32,
         argument: u64,
     ) -> Result<u64, Errno> {
-        match request {
-            FIONREAD => super::buffers::store(
-                caller.space(),
-                argument,
-                &(self.ring.len() as u32).to_le_bytes(),
-            ),
-            _ => Err(Errno::ENOTTY),
-        }
+        report_length(&self.ring, caller, request, argument)
     }
 }
 
@@ -118,6 +126,14 @@ impl FileObject for WriteEnd {
     }
     fn pipe_capacity(&self) -> Result<usize, Errno> {
         Ok(self.ring.capacity())
+    }
+    fn ioctl(
+        &self,
+        caller: &dyn super::IoCaller,
+        request: u32,
+        argument: u64,
+    ) -> Result<u64, Errno> {
+        report_length(&self.ring, caller, request, argument)
     }
     fn set_pipe_capacity(&self, bytes: usize) -> Result<usize, Errno> {
         self.ring.set_capacity(bytes)

@@ -24,6 +24,8 @@ use foundation::{ByteCount, Errno};
 pub const CAPACITY: usize = 64 * 1024;
 /// Maximum of a pipe's capacity: `pipe-max-size` of Linux.
 pub const MAX_CAPACITY: usize = 1024 * 1024;
+/// What Linux rounds up to a power of two of 32 bits; larger numbers are no size.
+const LAST_SIZE: usize = 1 << 31;
 /// Bytes of all capacities beyond which pipes are small: `pipe-user-pages-soft` of Linux. There is
 /// one user.
 const MAX_ALL: usize = 64 * 1024 * 1024;
@@ -143,8 +145,12 @@ impl Ring {
     }
 
     /// Changes the capacity to `bytes`, rounded up to a power of two of pages. EPERM beyond a
-    /// pipe's maximum and that of all pipes, EBUSY where more is in the queue.
+    /// pipe's maximum and that of all pipes, EBUSY where more is in the queue, EINVAL where that is
+    /// no size.
     pub(super) fn set_capacity(&self, bytes: usize) -> Result<usize, Errno> {
+        if bytes > LAST_SIZE {
+            return Err(Errno::EINVAL);
+        }
         if bytes > MAX_CAPACITY {
             return Err(Errno::EPERM);
         }

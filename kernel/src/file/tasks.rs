@@ -131,6 +131,30 @@ pub struct Ticks {
     pub system: u64,
 }
 
+/// Who gets the signals of an open file (`F_SETOWN`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IoOwner {
+    /// The thread of this number.
+    Thread(u32),
+    /// The process of this number.
+    Process(u32),
+    /// All members of this process group.
+    Group(u32),
+}
+
+/// The signal of an open file that became ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IoSignal {
+    /// The signal, from 1 to 64.
+    pub number: u8,
+    /// What became possible (`POLL_IN` and others); `None` for a signal without information.
+    pub code: Option<i32>,
+    /// The same as events of poll(2).
+    pub band: u32,
+    /// The descriptor.
+    pub fd: Fd,
+}
+
 /// All processes, and the clock.
 pub trait Tasks: Sync {
     /// Real time.
@@ -159,6 +183,10 @@ pub trait Tasks: Sync {
     fn signal_group(&self, pgid: u32, signal: u8);
     /// Sends a signal to a process.
     fn signal_process(&self, pid: u32, signal: u8);
+    /// Whether there is such a thread, process or group.
+    fn is_owner(&self, owner: IoOwner) -> bool;
+    /// Sends the signal of an open file.
+    fn signal_io(&self, owner: IoOwner, signal: IoSignal);
     /// Whether a process group is orphaned, so that no shell could continue it once it is stopped:
     /// no member's parent is in another group of the same session.
     fn is_orphaned(&self, pgid: u32) -> bool;

@@ -182,6 +182,8 @@ ranks! {
 
     /// the entries of an epoll, and which of them may be ready.
     Epoll: Spin,
+    /// who gets the signals of an open file.
+    SignalIo: Spin,
     /// the watchers of an open file.
     FileWatchers: Spin,
     /// the watchers of an object.

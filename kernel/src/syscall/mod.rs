@@ -27,6 +27,7 @@ pub mod mounting;
 mod mutants;
 pub mod names;
 pub mod open;
+mod owner;
 pub mod poll;
 mod prctl;
 pub mod priority;

@@ -1,7 +1,9 @@
 //! Opening, duplicating and closing descriptors; their flags; file locks.
 
 use super::arguments::{base, install, limit, load, only, open_file, path, position, store, word};
+use super::owner;
 use crate::file::lock::{self, LockMode, Owner, Range};
+use crate::file::signal_io::set_async;
 use crate::file::tty::Terminal;
 use crate::file::tty::pair::Master;
 use crate::file::{
@@ -238,7 +240,9 @@ pub fn fcntl(current: &dyn Caller, fd: Fd, command: u32, argument: u64) -> Resul
         }
         linux::F_GETFL => Ok(u64::from(file.status().linux_flags())),
         linux::F_SETFL => {
-            let mut status = Status::empty();
+            let wants_signals = argument as u32 & linux::FASYNC != 0;
+            set_async(&file, fd, wants_signals, current.account())?;
+            let mut status = file.status() & Status::ASYNC;
             status.set(Status::APPEND, argument as u32 & linux::O_APPEND != 0);
             status.set(Status::NONBLOCKING, argument as u32 & linux::O_NONBLOCK != 0);
             file.set_status(status);
@@ -256,7 +260,7 @@ pub fn fcntl(current: &dyn Caller, fd: Fd, command: u32, argument: u64) -> Resul
         linux::F_SETPIPE_SZ => {
             Ok(file.object().set_pipe_capacity(argument as u32 as usize)? as u64)
         }
-        _ => Err(Errno::EINVAL),
+        _ => owner::command(current, &file, command, argument),
     }
 }
 

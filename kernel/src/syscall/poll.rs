@@ -1,6 +1,6 @@
 //! Waiting for many descriptors: poll and select.
 
-use super::arguments::{half, load, open_file, store, word};
+use super::arguments::{half, limit, load, open_file, store, word};
 use crate::file::{Caller, Fd, MAX_DESCRIPTORS, OpenFile, Ready, Status, wait_for_any};
 use crate::mem::{UserAddr, fallible};
 use crate::task::Current;
@@ -90,7 +90,7 @@ fn poll_for(
     count: u64,
     duration_ns: Option<u64>,
 ) -> Result<u64, Errno> {
-    if count > MAX_DESCRIPTORS as u64 {
+    if count > limit(current) as u64 {
         return Err(Errno::EINVAL);
     }
     let mut polled = fallible::filled(0, count as usize * POLL_BYTES)?;

@@ -5,9 +5,9 @@ use super::process::{Life, Process};
 use super::signal::{Action, MAX_SIGNAL, Signal, SignalInfo, SignalSet};
 use super::thread::{RunState, Thread};
 use super::timer::Timeout;
-use super::{family, find_process, scheduler, send};
+use super::{family, find_process, find_thread, scheduler, send};
 use crate::arch::{self, Spent};
-use crate::file::{self, ProcessView, SignalSets, Tasks, Ticks};
+use crate::file::{self, IoOwner, IoSignal, ProcessView, SignalSets, Tasks, Ticks};
 use crate::mem::Account;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -121,6 +121,30 @@ impl Tasks for Hooks {
 
     fn signal_process(&self, pid: u32, signal: u8) {
         send::to_pid(pid, SignalInfo::kernel(Signal(signal)));
+    }
+
+    fn is_owner(&self, owner: IoOwner) -> bool {
+        match owner {
+            IoOwner::Thread(tid) => find_thread(tid).is_some(),
+            IoOwner::Process(pid) => find_process(pid).is_some(),
+            IoOwner::Group(group) => family::session_of_group(group).is_some(),
+        }
+    }
+
+    fn signal_io(&self, owner: IoOwner, IoSignal { number, code, band, fd }: IoSignal) {
+        let kernels = SignalInfo::kernel(Signal(number));
+        // `si_band` and `si_fd` are where other signals have the sender and the value.
+        let value = u64::from(fd.0.cast_unsigned());
+        let info = code.map_or(kernels, |code| SignalInfo { code, pid: band, value, ..kernels });
+        match owner {
+            IoOwner::Thread(tid) => {
+                find_thread(tid).iter().for_each(|thread| send::to_thread(thread, info));
+            }
+            IoOwner::Process(pid) => send::to_pid(pid, info),
+            IoOwner::Group(group) => {
+                send::to_group(group, info);
+            }
+        }
     }
 
     fn is_orphaned(&self, pgid: u32) -> bool {

@@ -42,6 +42,7 @@ mod regions;
 mod resources;
 mod scheduling;
 mod shares;
+mod signal_io;
 mod signals;
 mod state;
 mod storm;

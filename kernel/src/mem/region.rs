@@ -134,6 +134,17 @@ impl Region {
         Self { pages, prot, backing, associated, touched, lock, on_fork, grows_down, label, habit }
     }
 
+    /// What is left where this one was when it moves and a mapping stays: one that nothing was
+    /// stored to.
+    pub fn left_behind(&self) -> Self {
+        let backing = match &self.backing {
+            Backing::Snapshot { .. } => Backing::Anonymous,
+            backing => backing.clone(),
+        };
+        let more = Self::new(self.pages, self.prot, backing, self.label);
+        Self { on_fork: self.on_fork, grows_down: self.grows_down, ..more }
+    }
+
     /// Whether its resident pages stay.
     #[inline]
     pub fn is_locked(&self) -> bool {

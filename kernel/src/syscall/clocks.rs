@@ -5,7 +5,7 @@ use crate::arch::clock;
 use crate::file::IoCaller;
 use crate::mem::UserAddr;
 use crate::task::posix_timer::{self, When};
-use crate::task::{Current, Process, Thread, TimerClock, family, find_thread, scheduler};
+use crate::task::{Current, Process, Thread, TimerClock, family, find_thread, scheduler, timer};
 use alloc::sync::Arc;
 use foundation::Errno;
 use linux_raw_sys::general as linux;
@@ -235,10 +235,11 @@ pub fn clock_nanosleep(
     let ns = read_time(current, request)?;
     let is_absolute = flags & ABSOLUTE != 0;
     match &clock {
+        // It is restarted with the same time in any case.
         Clock::Real if is_absolute => sleep_until(current, monotonic(ns), UserAddr::NULL),
         Clock::Monotonic if is_absolute => sleep_until(current, ns, UserAddr::NULL),
         Clock::Real | Clock::Monotonic => {
-            sleep_until(current, clock::now_ns().saturating_add(ns), remaining)
+            sleep_until(current, timer::deadline_after(ns), remaining)
         }
         Clock::Thread(thread) if thread.tid == current.thread.tid => Err(Errno::EINVAL),
         Clock::Process(_) | Clock::Thread(_) => {

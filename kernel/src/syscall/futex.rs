@@ -2,13 +2,12 @@
 
 use super::arguments::{half, word};
 use super::time::{monotonic, read_time};
-use crate::arch::clock;
 use crate::file::IoCaller;
 use crate::mem::{UserAddr, fallible};
 use crate::task::deliver::RESTART;
 use crate::task::futex::lock::{self, Patience};
 use crate::task::futex::{self as futexes, Awaited, Futex, Scope, Update};
-use crate::task::{Current, find_thread, robust};
+use crate::task::{Current, find_thread, robust, timer};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use foundation::{ByteCount, Errno};
@@ -30,7 +29,7 @@ fn deadline(current: &Current, timeout: u64, clock: Clock) -> Result<Option<u64>
     }
     let ns = read_time(current, UserAddr(timeout))?;
     Ok(Some(match clock {
-        Clock::Relative => clock::now_ns().saturating_add(ns),
+        Clock::Relative => timer::deadline_after(ns),
         Clock::Monotonic => ns,
         Clock::Real => monotonic(ns),
     }))
@@ -65,7 +64,12 @@ pub fn futex(
     let absolute = if is_real { Clock::Real } else { Clock::Monotonic };
     let wait = |bits, clock| {
         let awaited = Awaited { futex: first, expected: value, bits };
-        futexes::wait(&[awaited], deadline(current, timeout, clock)?).map(|_| 0)
+        let deadline = deadline(current, timeout, clock)?;
+        let result = futexes::wait(&[awaited], deadline);
+        if let (Err(Errno::EINTR), Some(deadline)) = (result, deadline) {
+            timer::keep_deadline(deadline);
+        }
+        result.map(|_| 0)
     };
     // Where it is no address.
     let second_count = timeout as u32;

@@ -246,16 +246,26 @@ pub fn mremap(
     flags: u32,
     new: UserAddr,
 ) -> Result<u64, Errno> {
-    let to = match flags {
+    let known = linux::MREMAP_MAYMOVE | linux::MREMAP_FIXED | linux::MREMAP_DONTUNMAP;
+    let may_move = flags & linux::MREMAP_MAYMOVE != 0;
+    let stays = flags & linux::MREMAP_DONTUNMAP != 0;
+    if flags & !known != 0 || flags != 0 && !may_move || stays && old_length != new_length {
+        return Err(Errno::EINVAL);
+    }
+    let to = match flags & linux::MREMAP_FIXED {
+        0 if may_move => Move::IfNeeded,
         0 => Move::Never,
-        linux::MREMAP_MAYMOVE => Move::IfNeeded,
-        flags if flags == linux::MREMAP_MAYMOVE | linux::MREMAP_FIXED => {
-            Move::To(page_aligned(new)?)
-        }
-        _ => return Err(Errno::EINVAL),
+        _ => Move::To(page_aligned(new)?),
     };
     let space = current.space();
-    let address = space.remap(page_aligned(old)?, old_length, new_length, to)?;
+    if old_length.is_zero() && !stays && !new_length.is_zero() {
+        return space.map_again(page_aligned(old)?, new_length, to).map(|address| address.0);
+    }
+    let address = if stays {
+        space.move_contents(page_aligned(old)?, old_length, to)?
+    } else {
+        space.remap(page_aligned(old)?, old_length, new_length, to)?
+    };
     let _ = space.populate_locked(UserSlice::new(address, new_length)?);
     Ok(address.0)
 }

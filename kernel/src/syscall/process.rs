@@ -1,14 +1,15 @@
 //! Processes and threads: fork, exec, exit, wait, process groups and sessions, CPU affinity.
 
-use super::{event_files, mutants};
+use super::{arguments, event_files, mutants};
 use crate::arch::{Spent, clock};
-use crate::file::{Caller, Fd, IoCaller, Status, namespace};
+use crate::file::{Caller, Fd, FileType, IoCaller, Status, namespace};
 use crate::mem::UserAddr;
 use crate::task::arguments::Arguments;
 use crate::task::exec::{self, Executable};
 use crate::task::exit::{Children, Found, WaitOptions};
 use crate::task::signal::{SIGCHLD, SignalInfo};
 use crate::task::{Current, exit, family, scheduler, send};
+use alloc::format;
 use core::sync::atomic::Ordering;
 use foundation::Errno;
 use fsproto::OpenFlags;
@@ -46,21 +47,64 @@ pub fn execve(
         current.space().read_string(path, namespace::MAX_PATH + 1)?.ok_or(Errno::ENAMETOOLONG)?;
     mutants::exec_late_arguments(current);
     let arguments = Arguments::read(current, arguments, environment)?;
-    exec::exec(current, &path, arguments, &|path| open_executable(current, path))?;
+    let open = |path: &[u8]| open_executable(current, path);
+    exec::exec(current, open(&path)?, &path, arguments, &open)?;
+    Ok(0)
+}
+
+/// execveat(2). An interpreter finds the file below `/dev/fd`, unless its path is absolute.
+pub fn execveat(
+    current: &Current,
+    dir: Fd,
+    path: UserAddr,
+    arguments: UserAddr,
+    environment: UserAddr,
+    flags: u32,
+) -> Result<u64, Errno> {
+    arguments::only(flags, linux::AT_EMPTY_PATH | linux::AT_SYMLINK_NOFOLLOW)?;
+    let path = arguments::path(current, path)?;
+    let found = if path.is_empty() {
+        if flags & linux::AT_EMPTY_PATH == 0 {
+            return Err(Errno::ENOENT);
+        }
+        let file = current.open_file(dir)?;
+        Executable { file: file.object().clone(), path: file.path().to_vec() }
+    } else {
+        let follow = flags & linux::AT_SYMLINK_NOFOLLOW == 0;
+        let mode = if follow { OpenFlags::empty() } else { OpenFlags::NO_FOLLOW };
+        let how = crate::file::OpenHow { flags: OpenFlags::READ | mode, mode: 0 };
+        let base = arguments::base(current, dir, &path)?;
+        let (file, place) = namespace::root().open(&base, &path, how)?;
+        Executable { file, path: place.path }
+    };
+    let path = match path.first() {
+        Some(b'/') => path,
+        _ if dir == Fd::WORKING_DIRECTORY => path,
+        None => format!("/dev/fd/{}", dir.0).into_bytes(),
+        Some(_) => [format!("/dev/fd/{}/", dir.0).as_bytes(), &path].concat(),
+    };
+    let arguments = Arguments::read(current, arguments, environment)?;
+    let open = |path: &[u8]| open_executable(current, path);
+    exec::exec(current, checked(found)?, &path, arguments, &open)?;
     Ok(0)
 }
 
 /// Opens a file for execution: a regular file with an executable bit.
 fn open_executable(current: &Current, path: &[u8]) -> Result<Executable, Errno> {
-    const EXECUTABLE_BITS: u16 = 0o111;
     let base = current.context().lock().directory.clone();
     let how = crate::file::OpenHow { flags: OpenFlags::READ, mode: 0 };
     let (file, place) = namespace::root().open(&base, path, how)?;
-    let (file_type, mode) = file.type_and_mode()?;
-    if file_type != crate::file::FileType::Regular || mode & EXECUTABLE_BITS == 0 {
-        return Err(Errno::EACCES);
+    checked(Executable { file, path: place.path })
+}
+
+/// A file, if it is regular and has an executable bit; else EACCES, or ELOOP for a symbolic link.
+fn checked(executable: Executable) -> Result<Executable, Errno> {
+    const EXECUTABLE_BITS: u16 = 0o111;
+    match executable.file.type_and_mode()? {
+        (FileType::Symlink, _) => Err(Errno::ELOOP),
+        (FileType::Regular, mode) if mode & EXECUTABLE_BITS != 0 => Ok(executable),
+        _ => Err(Errno::EACCES),
     }
-    Ok(Executable { file, path: place.path })
 }
 
 /// exit(2): ends the thread.

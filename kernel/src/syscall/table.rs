@@ -351,6 +351,7 @@ system_calls! {
     316 renameat2(old_dir, old, new_dir, new, flags) => names::renameat2;
     318 getrandom(buffer, length, flags) => random::getrandom;
     319 memfd_create(name, flags) => memfd::memfd_create;
+    322 execveat(dir, path, arguments, environment, flags) => process::execveat;
     324 membarrier(command, flags) => sched::membarrier;
     325 mlock2(address, length, flags) => memory::mlock2;
     327 preadv2(fd, vector, count, offset, high, flags) => io::preadv2;

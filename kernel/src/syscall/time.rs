@@ -74,6 +74,9 @@ pub fn time(current: &Current, time: UserAddr) -> Result<u64, Errno> {
 /// left.
 pub fn sleep_until(current: &Current, deadline: u64, remaining: UserAddr) -> Result<u64, Errno> {
     let result = timer::sleep_until(deadline);
+    if result.is_err() {
+        timer::keep_deadline(deadline);
+    }
     if result.is_err() && !remaining.is_null() {
         current.write(remaining, &timespec(deadline.saturating_sub(clock::now_ns())))?;
     }
@@ -84,7 +87,7 @@ pub fn sleep_until(current: &Current, deadline: u64, remaining: UserAddr) -> Res
 /// Implements nanosleep(2).
 pub fn nanosleep(current: &Current, request: UserAddr, remaining: UserAddr) -> Result<u64, Errno> {
     let ns = read_time(current, request)?;
-    sleep_until(current, clock::now_ns().saturating_add(ns), remaining)
+    sleep_until(current, timer::deadline_after(ns), remaining)
 }
 
 /// alarm(2). Returns the seconds left of the previous alarm.

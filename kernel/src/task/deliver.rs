@@ -9,6 +9,7 @@ use crate::arch::Registers;
 use crate::sync::Interrupt;
 use crate::trace;
 use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
 use foundation::Errno;
 
 /// How a system call continues after a signal interrupted it.
@@ -105,6 +106,7 @@ fn deliver(thread: &Arc<Thread>, info: SignalInfo, restart: &mut Option<Restart>
         Disposition::Stop if send::is_orphaned_stop(process, info.signal) => {}
         Disposition::Stop => send::stop(process, info.signal),
         Disposition::Catch(action) => {
+            thread.restart_until.store(0, Ordering::Relaxed);
             let again = restart.take();
             let restarts = action.flags().contains(ActionFlags::RESTART);
             if again == Some(Restart::Always) || again == Some(Restart::Usual) && restarts {

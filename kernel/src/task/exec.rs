@@ -210,14 +210,15 @@ fn part(
 /// execve(2): replaces the caller's program. On success the caller continues at the new program's
 /// first instruction.
 ///
-/// `open` opens a path for execution and checks its permissions.
+/// `path` is that of `executable`, which an interpreter finds. `open` opens another path for
+/// execution and checks its permissions.
 pub fn exec(
     current: &Current,
+    mut executable: Executable,
     path: &[u8],
     mut arguments: Arguments,
     open: &dyn Fn(&[u8]) -> Result<Executable, Errno>,
 ) -> Result<(), Errno> {
-    let mut executable = open(path)?;
     let mut kept = kept(current, &executable.file)?;
     let mut start = first_bytes(current, &executable.file, kept.as_ref())?;
     let mut script = path.to_vec();

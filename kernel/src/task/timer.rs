@@ -93,6 +93,20 @@ impl Drop for Timeout {
     }
 }
 
+/// The end of a wait that is to last so long: that of the wait before, if a call is restarted after
+/// a stop or an ignored signal.
+pub fn deadline_after(ns: u64) -> u64 {
+    match current_thread().restart_until.swap(0, Ordering::Relaxed) {
+        0 => clock::now_ns().saturating_add(ns),
+        deadline_ns => deadline_ns,
+    }
+}
+
+/// A wait until `deadline_ns` was interrupted. If its call is restarted, it ends then.
+pub fn keep_deadline(deadline_ns: u64) {
+    current_thread().restart_until.store(deadline_ns, Ordering::Relaxed);
+}
+
 /// Waits until `deadline_ns` since boot; EINTR for a signal.
 pub fn sleep_until(deadline_ns: u64) -> Result<(), Interrupted> {
     let timeout = Timeout::at(deadline_ns);

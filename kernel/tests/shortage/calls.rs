@@ -134,7 +134,7 @@ const CALLS: &[(&str, By)] = &[
     ("fork", Running("fork child_memory")),
     ("vfork", Running("vfork")),
     ("clone clone3", Running("clone")),
-    ("execve", Running("execve execve_script")),
+    ("execve execveat", Running("execve execve_script")),
     ("exit exit_group", Running("exit clone")),
     ("wait4 waitid", Running("wait4")),
     ("setpgid", Running("setpgid")),

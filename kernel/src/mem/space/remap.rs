@@ -3,8 +3,8 @@
 
 use super::{Space, SpaceState, layout::user_range, limits::is_data, steps::Step};
 use crate::mem::{
-    Backing, Lock, Page, PageRange, Region, RegionMap, USER_END, USER_START, UserAddr, heap,
-    page_table::Flush, reclaim,
+    Backing, Lock, Page, PageRange, Placement, Region, RegionMap, USER_END, USER_START, UserAddr,
+    heap, page_table::Flush, reclaim,
 };
 use foundation::{ByteCount, Errno, PageCount};
 
@@ -19,7 +19,36 @@ pub enum Move {
     To(UserAddr),
 }
 
+/// What is left at the old address of a mapping that moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Behind {
+    /// Nothing.
+    Hole,
+    /// A mapping without the contents, unless it is shared: `MREMAP_DONTUNMAP`.
+    Mapping,
+}
+
 impl Space {
+    /// Maps the memory of a shared mapping, from an address on, a second time. EFAULT where nothing
+    /// is mapped, EINVAL for private memory.
+    pub fn map_again(&self, old: UserAddr, bytes: ByteCount, to: Move) -> Result<UserAddr, Errno> {
+        let (prot, backing, label) = self.with(|state| {
+            let (range, region) = state.regions.find(old.page()).ok_or(Errno::EFAULT)?;
+            if !region.backing.is_shared() {
+                return Err(Errno::EINVAL);
+            }
+            let rest = PageRange { start: old.page(), ..range };
+            let part = region.part(range, rest, |_| PageCount::ZERO);
+            Ok((region.prot, part.backing, region.label))
+        })?;
+        let placement = match to {
+            Move::Never => return Err(Errno::ENOMEM),
+            Move::IfNeeded => Placement::Anywhere(UserAddr::NULL),
+            Move::To(address) => Placement::Fixed(address),
+        };
+        self.map(placement, bytes, prot, backing, label)
+    }
+
     /// Changes the size of a mapping, and its address where `to` allows that. EFAULT where the old
     /// range is not one mapping, ENOMEM where there is no state.
     pub fn remap(
@@ -28,6 +57,27 @@ impl Space {
         old_bytes: ByteCount,
         new_bytes: ByteCount,
         to: Move,
+    ) -> Result<UserAddr, Errno> {
+        self.remap_leaving(old, (old_bytes, new_bytes), to, Behind::Hole)
+    }
+
+    /// Moves the contents of a mapping. The mapping stays, without them unless it is shared. Errors
+    /// are those of [`Self::remap`].
+    pub fn move_contents(
+        &self,
+        old: UserAddr,
+        bytes: ByteCount,
+        to: Move,
+    ) -> Result<UserAddr, Errno> {
+        self.remap_leaving(old, (bytes, bytes), to, Behind::Mapping)
+    }
+
+    fn remap_leaving(
+        &self,
+        old: UserAddr,
+        (old_bytes, new_bytes): (ByteCount, ByteCount),
+        to: Move,
+        behind: Behind,
     ) -> Result<UserAddr, Errno> {
         if old_bytes.is_zero() || new_bytes.is_zero() {
             return Err(Errno::EINVAL);
@@ -38,7 +88,7 @@ impl Space {
         self.in_steps(|state| {
             let plan = match &mut plan {
                 Some(plan) => plan,
-                None => plan.insert(state.plan(old, new_bytes, to)?),
+                None => plan.insert(state.plan(old, new_bytes, to, behind)?),
             };
             state.carry_out(plan)
         })?;
@@ -62,25 +112,34 @@ struct Plan {
     distance: (Page, Page),
     /// Pages by which the mapping grows at its new place.
     added: PageRange,
+    /// What is left at the old place.
+    behind: Behind,
 }
 
 const NOTHING: PageRange = PageRange { start: Page(0), end: Page(0) };
 
 impl SpaceState {
     /// Checks everything that can fail, but for the tables.
-    fn plan(&mut self, old: PageRange, new_bytes: ByteCount, to: Move) -> Result<Plan, Errno> {
+    fn plan(
+        &mut self,
+        old: PageRange,
+        new_bytes: ByteCount,
+        to: Move,
+        behind: Behind,
+    ) -> Result<Plan, Errno> {
         let new_pages = new_bytes.covering_pages();
         if !self.is_mapped(old) || !self.is_uniform(old) {
             return Err(Errno::EFAULT);
         }
-        if new_pages > old.pages() {
+        let kept = if behind == Behind::Mapping { PageCount::ZERO } else { old.pages() };
+        if new_pages > kept {
             let first = self.regions.find(old.start);
             let is_data = first
                 .is_some_and(|(_, region)| is_data(region.prot, &region.backing, region.label));
             let nothing = PageRange::new(old.start, PageCount::ZERO);
-            self.check_growth(nothing, new_pages - old.pages(), is_data)?;
+            self.check_growth(nothing, new_pages - kept, is_data)?;
             let lock = first.map_or(Lock::Unlocked, |(_, region)| region.lock);
-            self.check_lock(lock, new_pages - old.pages())?;
+            self.check_lock(lock, new_pages - old.pages().min(new_pages))?;
         }
         if let Move::To(address) = to {
             let target = user_range(address, new_bytes).map_err(|_| Errno::EINVAL)?;
@@ -88,7 +147,7 @@ impl SpaceState {
                 return Err(Errno::EINVAL);
             }
             self.check_regions(target, 4)?;
-            return Ok(Plan { replaced: target, ..self.plan_move(old, target)? });
+            return Ok(Plan { replaced: target, ..self.plan_move(old, target, behind)? });
         }
         let new = PageRange::new(old.start, new_pages);
         let in_place = Plan {
@@ -99,7 +158,12 @@ impl SpaceState {
             moved: NOTHING,
             distance: (new.start, new.start),
             added: NOTHING,
+            behind,
         };
+        if behind == Behind::Mapping {
+            let start = self.find_free(UserAddr::NULL, new_pages)?;
+            return self.plan_move(old, PageRange::new(start, new_pages), behind);
+        }
         if new_pages <= old.pages() {
             return Ok(Plan { cut: PageRange { start: new.end, end: old.end }, ..in_place });
         }
@@ -112,16 +176,17 @@ impl SpaceState {
             return Err(Errno::ENOMEM);
         }
         let start = self.find_free(UserAddr::NULL, new_pages)?;
-        self.plan_move(old, PageRange::new(start, new_pages))
+        self.plan_move(old, PageRange::new(start, new_pages), behind)
     }
 
     /// A move of `old` to `new`, which has nothing then, and which truncates or extends it.
-    fn plan_move(&mut self, old: PageRange, new: PageRange) -> Result<Plan, Errno> {
-        // A part that moves is a region of its own for a moment.
-        self.check_regions(old, 2)?;
+    fn plan_move(&mut self, old: PageRange, new: PageRange, behind: Behind) -> Result<Plan, Errno> {
         let kept = PageRange::new(old.start, old.pages().min(new.pages()));
         let moved = self.regions.overlapping(kept).count();
-        heap::prepay(RegionMap::bytes(moved + 2), self.table.claim)?;
+        let left = if behind == Behind::Mapping { moved } else { 0 };
+        // A part that moves is a region of its own for a moment.
+        self.check_regions(old, left + 2)?;
+        heap::prepay(RegionMap::bytes(moved + left + 2), self.table.claim)?;
         Ok(Plan {
             new,
             replaced: NOTHING,
@@ -130,6 +195,7 @@ impl SpaceState {
             moved: kept,
             distance: (old.start, new.start),
             added: PageRange { start: new.start + kept.pages(), end: new.end },
+            behind,
         })
     }
 
@@ -148,7 +214,7 @@ impl SpaceState {
             self.unmap(part)?;
         } else if !plan.moved.is_empty() {
             let part = self.take_part(&mut plan.moved);
-            self.move_part(from, part, target(part.start));
+            self.move_part(from, part, target(part.start), plan.behind);
         } else if !plan.added.is_empty() {
             self.extend(plan.added);
             self.regions.merge(plan.new);
@@ -160,10 +226,15 @@ impl SpaceState {
 
     /// Moves a part to a place where nothing is mapped and for which there are tables. What was
     /// before it, from `first` on, has moved.
-    fn move_part(&mut self, first: Page, part: PageRange, to: Page) {
+    fn move_part(&mut self, first: Page, part: PageRange, to: Page, behind: Behind) {
         self.split_unchecked(part);
-        while let Some((start, region)) = self.regions.pop(part) {
-            let start = to + (start - part.start);
+        let mut rest = part;
+        while let Some((old, region)) = self.regions.pop(rest) {
+            if behind == Behind::Mapping {
+                rest.start = old + region.pages;
+                self.regions.insert(old, region.left_behind());
+            }
+            let start = to + (old - part.start);
             if let Backing::File { mapping, .. } = &region.backing {
                 // The file is known already, so that this takes no memory.
                 let _ = self.files.add(mapping, PageRange::new(start, region.pages));
@@ -173,6 +244,7 @@ impl SpaceState {
         self.table.move_entries(first, part, to);
         self.flush.merge(Flush::range(part));
         self.regions.merge(PageRange::new(to, part.pages()));
+        self.regions.merge(part);
     }
 
     /// Whether a range is one mapping for the program, which does not see splits by associations.

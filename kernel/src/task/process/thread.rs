@@ -103,6 +103,9 @@ pub struct Thread {
     notice: AtomicBool,
     ending: AtomicBool,
     status: AtomicI32,
+    /// The end of its wait that a signal interrupted, in nanoseconds since boot, in case the call is
+    /// restarted; 0 for none.
+    pub(in crate::task) restart_until: AtomicU64,
     /// How many processes had ended when it last found no memory.
     pub(in crate::task) ends_seen: AtomicU64,
     /// The thread behind this one in the queue that it waits in.
@@ -191,6 +194,7 @@ impl Thread {
             charged: AtomicU64::new(0),
             clear_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
+            restart_until: AtomicU64::new(0),
             ends_seen: AtomicU64::new(0),
             space: Mutex::new(Some(space)),
             stack_top: stack.top().0,

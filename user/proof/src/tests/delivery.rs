@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use proof::guest_test;
-use proof::kit::{Outcome, PAGE, in_child, raw};
+use proof::kit::{Outcome, PAGE, child, in_child, raw};
 use proof::os;
 use proof::thread::Thread;
 use user::prelude::*;
@@ -114,6 +114,30 @@ fn delivery_by_thread_number() -> Outcome {
         ok!(sys::sched_yield());
     }
     Err("the thread has ended and its number is known".into())
+}
+
+/// A sleep that a stop interrupts ends when it would have ended.
+#[guest_test]
+fn delivery_resumes_sleep() -> Outcome {
+    use core::time::Duration;
+    let sleeper = child(|| {
+        let now = || sys::clock(abi::CLOCK_MONOTONIC).unwrap_or_default();
+        let start = now();
+        if sys::sleep(Duration::from_millis(1000)).is_err() {
+            return 200;
+        }
+        (now().saturating_sub(start).as_millis() / 50).min(100) as i32
+    })?;
+    ok!(sys::sleep(Duration::from_millis(300)));
+    ok!(sys::kill(sleeper, abi::SIGSTOP as i32));
+    ok!(sys::sleep(Duration::from_millis(100)));
+    ok!(sys::kill(sleeper, abi::SIGCONT as i32));
+    ok!(sys::sleep(Duration::from_millis(300)));
+    ok!(sys::kill(sleeper, abi::SIGSTOP as i32));
+    ok!(sys::kill(sleeper, abi::SIGCONT as i32));
+    let fiftieths = ok!(sys::wait_for(sleeper)).exit_code().unwrap_or(0);
+    check!((20..=25).contains(&fiftieths), "it slept for {fiftieths} times 50 ms");
+    Ok(())
 }
 
 static CODE: AtomicI32 = AtomicI32::new(0);

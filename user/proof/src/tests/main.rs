@@ -33,6 +33,7 @@ mod jobs;
 mod limits;
 mod locks;
 mod memory;
+mod moves;
 mod names;
 mod paths;
 mod processes;

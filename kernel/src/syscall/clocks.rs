@@ -220,7 +220,7 @@ pub fn clock_adjtime(current: &Current, number: i32, state: UserAddr) -> Result<
 }
 
 /// Implements clock_nanosleep(2).
-pub fn clock_nanosleep(
+pub fn nanosleep(
     current: &Current,
     number: i32,
     flags: u32,

@@ -301,7 +301,7 @@ system_calls! {
     227 clock_settime(clock, time) => clocks::clock_settime;
     228 clock_gettime(clock, time) => clocks::clock_gettime;
     229 clock_getres(clock, resolution) => clocks::clock_getres;
-    230 (WithoutHandler) clock_nanosleep(clock, flags, request, left) => clocks::clock_nanosleep;
+    230 (WithoutHandler) clock_nanosleep(clock, flags, request, remaining) => clocks::nanosleep;
     231 exit_group(status) => process::exit_group;
     232 (Never) epoll_wait(epoll, events, max, timeout_ms) => epoll::epoll_wait;
     233 epoll_ctl(epoll, operation, fd, event) => epoll::epoll_ctl;

@@ -16,6 +16,7 @@
 pub mod arguments;
 pub mod current;
 pub mod deliver;
+mod due;
 pub mod elf;
 pub mod exec;
 pub mod exit;

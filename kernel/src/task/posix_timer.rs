@@ -2,18 +2,13 @@
 //! a time, looks at CPU time, and signals.
 #![forbid(unsafe_code)]
 
-use super::process::timers::{CpuTimes, Notification, Setting, TimerClock};
+use super::process::timers::{Notification, Setting, TimerClock};
 use super::signal::{Signal, SignalInfo};
-use super::{Process, Thread, current_thread, find_process, find_thread, scheduler, send, timer};
+use super::{Process, Thread, current_thread, due, find_process, find_thread, scheduler, send};
 use crate::arch::{NEVER, clock};
 use crate::sync::{Interrupt, WaitQueue};
 use alloc::sync::Arc;
 use foundation::Errno;
-
-/// The CPU times of the running thread.
-pub(super) fn times(thread: &Thread) -> CpuTimes<'_> {
-    CpuTimes { process: &thread.process.used, thread: (thread.tid, &thread.used) }
-}
 
 /// The time of a clock of a process; 0 for a thread that has ended.
 fn now_ns(process: &Process, clock: TimerClock) -> u64 {
@@ -50,9 +45,9 @@ pub fn set(process: &Process, id: u32, when: When, period_ns: u64) -> Result<(u6
         When::At(ns) => ns,
     };
     let (old, needs_entry) = process.timers.set(id, Setting { deadline_ns, period_ns })?;
-    old.into_iter().for_each(timer::cancel);
+    old.into_iter().for_each(due::cancel);
     if needs_entry {
-        process.timers.set_key(id, timer::schedule_timer(deadline_ns, process.pid, id));
+        process.timers.set_key(id, due::schedule_timer(deadline_ns, process.pid, id));
     }
     if process.timers.counts_cpu_time() {
         scheduler::account();
@@ -71,30 +66,30 @@ pub fn left(process: &Process, id: u32) -> Result<(u64, u64), Errno> {
 
 /// Removes a timer. A signal that it has sent stays pending. EINVAL if there is none.
 pub fn delete(process: &Process, id: u32) -> Result<(), Errno> {
-    process.timers.delete(id)?.into_iter().for_each(timer::cancel);
+    process.timers.delete(id)?.into_iter().for_each(due::cancel);
     Ok(())
 }
 
 /// Removes all timers: at the end of a process, and at exec.
 pub(super) fn delete_all(process: &Process) {
     while let Some(key) = process.timers.delete_any() {
-        key.into_iter().for_each(timer::cancel);
+        key.into_iter().for_each(due::cancel);
     }
 }
 
 /// A timer that counts time is due. Called by the handler of the timer interrupt.
-pub(super) fn due(pid: u32, id: u32) {
+pub(super) fn expired(pid: u32, id: u32) {
     let Some(process) = find_process(pid) else { return };
     let Some(next_ns) = expire(&process, id, clock::now_ns()) else { return };
     if next_ns != NEVER {
-        process.timers.set_key(id, timer::schedule_timer(next_ns, pid, id));
+        process.timers.set_key(id, due::schedule_timer(next_ns, pid, id));
     }
 }
 
 /// Does what is due by the CPU time of the running thread. Returns the CPU time after which
 /// something may be due, or [`NEVER`].
 pub(super) fn check_cpu_time(thread: &Thread) -> u64 {
-    let (process, times) = (&thread.process, times(thread));
+    let (process, times) = (&thread.process, thread.cpu_times());
     while let Some((id, now_ns)) = process.timers.next_due(times) {
         if expire(process, id, now_ns).is_none() {
             break;

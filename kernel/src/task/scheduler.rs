@@ -12,7 +12,7 @@
 
 use super::fair::{self, Contender, RunQueue};
 use super::thread::RunState;
-use super::{Process, Thread, family, mutants, posix_timer};
+use super::{Process, Thread, family, mutants};
 use crate::arch::{self, Alarm, Cycles, NEVER, clock, context::Context, usage};
 use crate::mem::{Claim, fallible};
 use crate::sync::{self, Interrupt, Mutex, Once, ThreadId, Turn, rank};
@@ -256,7 +256,7 @@ pub(super) fn watch_cpu_time(process: &Process) {
     if process.watches_cpu_time() {
         let left_ns = process.cpu_watch.left_ns(process.used.get(), process.cpu_limit());
         let thread = borrow_current();
-        watch_after(left_ns.min(process.timers.left_cpu_ns(posix_timer::times(&thread))));
+        watch_after(left_ns.min(process.timers.left_cpu_ns(thread.cpu_times())));
     } else if clock::is_set(Alarm::CpuTime) {
         clock::set_alarm(Alarm::CpuTime, NEVER);
     }

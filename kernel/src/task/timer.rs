@@ -4,59 +4,16 @@
 //! what the handler takes.
 #![forbid(unsafe_code)]
 
+pub use super::due::Timed;
+use super::due::{Due, TIMERS, new_key};
 use super::process::cpu_time::CpuTimer;
 use super::process::timers::Key;
 use super::signal::{SIGALRM, SignalInfo};
 use super::{Process, current_thread, find_thread, posix_timer, scheduler, send};
 use crate::arch::{self, Alarm, NEVER, clock};
-use crate::sync::{Interrupt, Interrupted, Mutex, WaitQueue, rank};
-use alloc::collections::BTreeMap;
-use alloc::sync::{Arc, Weak};
-use core::sync::atomic::{AtomicU64, Ordering};
-
-/// An action at a time.
-#[derive(Clone)]
-enum Due {
-    /// Wakes a thread, which then checks the clock.
-    Wake(u32),
-    /// Sends SIGALRM to a process.
-    Alarm(u32),
-    /// The timer of a process, by their numbers.
-    Timer(u32, u32),
-    /// Calls an object, if it still exists.
-    Call(Weak<dyn Timed>),
-}
-
-/// What is called at a time.
-pub trait Timed: Send + Sync {
-    /// The time has come. Called in the timer interrupt, with no lock held.
-    fn expired(self: Arc<Self>);
-}
-
-struct Timers {
-    due: BTreeMap<Key, Due>,
-    /// By process: the key of its alarm, and the period in nanoseconds, 0 for none.
-    alarms: BTreeMap<u32, (Key, u64)>,
-}
-
-static TIMERS: Mutex<Timers, rank::Timers> =
-    Mutex::new(Timers { due: BTreeMap::new(), alarms: BTreeMap::new() });
-
-impl Timers {
-    /// Adds an action, and has the timer interrupt for it.
-    fn insert(&mut self, key: Key, due: Due) {
-        self.due.insert(key, due);
-        if key.0 < clock::deadline(Alarm::Timers) {
-            clock::set_alarm(Alarm::Timers, key.0);
-        }
-    }
-}
-
-static NEXT: AtomicU64 = AtomicU64::new(0);
-
-fn new_key(deadline_ns: u64) -> Key {
-    (deadline_ns, NEXT.fetch_add(1, Ordering::Relaxed))
-}
+use crate::sync::{Interrupt, Interrupted, WaitQueue};
+use alloc::sync::Weak;
+use core::sync::atomic::Ordering;
 
 /// Wakes the running thread at a time, so that it checks its condition again. Dropping it cancels
 /// the wake-up.
@@ -113,18 +70,6 @@ pub fn sleep_until(deadline_ns: u64) -> Result<(), Interrupted> {
     WaitQueue::new().wait(Interrupt::Signal, || timeout.is_over().then_some(()))
 }
 
-/// Makes a timer of a process due at `deadline_ns` since boot. Returns the key of its entry.
-pub(super) fn schedule_timer(deadline_ns: u64, pid: u32, id: u32) -> Key {
-    let key = new_key(deadline_ns);
-    TIMERS.lock().insert(key, Due::Timer(pid, id));
-    key
-}
-
-/// Removes an entry.
-pub(super) fn cancel(key: Key) {
-    TIMERS.lock().due.remove(&key);
-}
-
 /// Sets a process's alarm to `deadline_ns` since boot (0: none), repeated every `period_ns` (0:
 /// never). Returns the time left and the period of the previous alarm.
 pub fn set_alarm(pid: u32, deadline_ns: u64, period_ns: u64) -> (u64, u64) {
@@ -167,7 +112,7 @@ fn interrupt() {
                 }
             }
             Due::Alarm(pid) => send::to_pid(pid, SignalInfo::kernel(SIGALRM)),
-            Due::Timer(pid, id) => posix_timer::due(pid, id),
+            Due::Timer(pid, id) => posix_timer::expired(pid, id),
             Due::Call(timed) => timed.upgrade().into_iter().for_each(Timed::expired),
         }
     }

@@ -22,7 +22,7 @@ pub enum Move {
 /// What is left at the old address of a mapping that moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Behind {
-    /// Nothing.
+    /// Free address space.
     Hole,
     /// A mapping without the contents, unless it is shared: `MREMAP_DONTUNMAP`.
     Mapping,

@@ -2,6 +2,7 @@
 
 use super::Process;
 use super::cpu_time::CpuTime;
+use super::timers::CpuTimes;
 use crate::arch::context::Context;
 use crate::arch::fpu::FpuState;
 use crate::arch::{self, Cause, Cycles, Registers, usage};
@@ -103,8 +104,8 @@ pub struct Thread {
     notice: AtomicBool,
     ending: AtomicBool,
     status: AtomicI32,
-    /// The end of its wait that a signal interrupted, in nanoseconds since boot, in case the call is
-    /// restarted; 0 for none.
+    /// The end of its wait that a signal interrupted, in nanoseconds since boot, in case the call
+    /// is restarted; 0 for none.
     pub(in crate::task) restart_until: AtomicU64,
     /// How many processes had ended when it last found no memory.
     pub(in crate::task) ends_seen: AtomicU64,
@@ -223,6 +224,11 @@ impl Thread {
     /// What [`set_behind`](Self::set_behind) noted last.
     pub(in crate::task) fn behind(&self) -> u32 {
         self.behind.load(Ordering::Relaxed)
+    }
+
+    /// Its CPU time and that of its process, for timers.
+    pub(in crate::task) fn cpu_times(&self) -> CpuTimes<'_> {
+        CpuTimes { process: &self.process.used, thread: (self.tid, &self.used) }
     }
 
     /// Its address space; `None` once it has ended.

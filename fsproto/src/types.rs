@@ -116,6 +116,8 @@ bitflags::bitflags! {
         const PIPE = 1 << 8;
         /// Reads through the handle leave the file's access time as it is.
         const KEEP_ACCESS_TIME = 1 << 9;
+        /// With `CREATE` and `EXCLUSIVE`: create the name of a socket.
+        const SOCKET = 1 << 10;
     }
 }
 flags_field!(OpenFlags, u32);
@@ -204,8 +206,10 @@ pub enum FileKind {
     Regular = 8,
     /// A symbolic link.
     Symlink = 10,
+    /// The name of a socket. As of a pipe, the server keeps its name and attributes only.
+    Socket = 12,
 }
-enum_field!(FileKind, u16, [Pipe, Directory, Regular, Symlink]);
+enum_field!(FileKind, u16, [Pipe, Directory, Regular, Symlink, Socket]);
 
 /// What an [`Allocate`](crate::Allocate) does with its range.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -248,7 +252,7 @@ record! {
         links: u32,
         /// Permission bits, at most 0o7777.
         mode: u16,
-        /// Regular file, directory, link or pipe.
+        /// Regular file, directory, link, pipe or socket.
         kind: FileKind,
     }
 }

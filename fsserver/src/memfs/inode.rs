@@ -23,6 +23,8 @@ pub(super) enum Body {
     Symlink(Box<[u8]>),
     /// Without contents: the data of a pipe pass through the kernel.
     Pipe,
+    /// Without contents: the name of a socket.
+    Socket,
 }
 
 impl Body {
@@ -40,7 +42,7 @@ impl Body {
     }
 }
 
-/// A file, directory, symbolic link or named pipe.
+/// A file, directory, symbolic link, named pipe or socket.
 pub(super) struct Inode {
     pub body: Body,
     pub mode: u16,
@@ -90,6 +92,7 @@ impl Inode {
             Body::Directory(_) => FileKind::Directory,
             Body::Symlink(_) => FileKind::Symlink,
             Body::Pipe => FileKind::Pipe,
+            Body::Socket => FileKind::Socket,
         }
     }
 
@@ -99,7 +102,7 @@ impl Inode {
             Body::Regular(content) => (content.size(), content.pages()),
             Body::Directory(directory) => (directory.size(), 0),
             Body::Symlink(target) => (target.len() as u64, 0),
-            Body::Pipe => (0, 0),
+            Body::Pipe | Body::Socket => (0, 0),
         };
         Attr {
             id: FileId(number),
@@ -127,12 +130,12 @@ impl Inode {
         }
     }
 
-    /// The contents of a regular file. EISDIR for a directory, EINVAL for a link or a pipe.
+    /// The contents of a regular file. EISDIR for a directory, EINVAL for any other.
     pub fn content(&self) -> Result<&Content, Errno> {
         match &self.body {
             Body::Regular(content) => Ok(content),
             Body::Directory(_) => Err(Errno::EISDIR),
-            Body::Symlink(_) | Body::Pipe => Err(Errno::EINVAL),
+            Body::Symlink(_) | Body::Pipe | Body::Socket => Err(Errno::EINVAL),
         }
     }
 
@@ -141,7 +144,7 @@ impl Inode {
         match &mut self.body {
             Body::Regular(content) => Ok(content),
             Body::Directory(_) => Err(Errno::EISDIR),
-            Body::Symlink(_) | Body::Pipe => Err(Errno::EINVAL),
+            Body::Symlink(_) | Body::Pipe | Body::Socket => Err(Errno::EINVAL),
         }
     }
 

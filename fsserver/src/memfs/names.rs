@@ -157,7 +157,8 @@ impl<C: Clock> Memfs<C> {
                 return Err(Errno::ENOTEMPTY);
             }
             (Body::Directory(_), false) => return Err(Errno::EISDIR),
-            (Body::Regular(_) | Body::Symlink(_) | Body::Pipe, true) => return Err(Errno::ENOTDIR),
+            (Body::Directory(_), true) => {}
+            (_, true) => return Err(Errno::ENOTDIR),
             _ => {}
         }
         self.detach(parent, name, inode)?;
@@ -264,9 +265,8 @@ impl<C: Clock> Memfs<C> {
                 (true, Body::Directory(entries)) if !entries.is_empty() => {
                     return Err(Errno::ENOTEMPTY);
                 }
-                (true, Body::Regular(_) | Body::Symlink(_) | Body::Pipe) => {
-                    return Err(Errno::ENOTDIR);
-                }
+                (true, Body::Directory(_)) => {}
+                (true, _) => return Err(Errno::ENOTDIR),
                 (false, Body::Directory(_)) => return Err(Errno::EISDIR),
                 _ => {}
             }

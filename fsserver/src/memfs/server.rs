@@ -25,7 +25,7 @@ impl<C: Clock> Memfs<C> {
             FileKind::Directory if flags.intersects(OpenFlags::WRITE | OpenFlags::CREATE) => {
                 return Err(Errno::EISDIR);
             }
-            FileKind::Regular | FileKind::Symlink | FileKind::Pipe
+            FileKind::Regular | FileKind::Symlink | FileKind::Pipe | FileKind::Socket
                 if flags.contains(OpenFlags::DIRECTORY) =>
             {
                 return Err(Errno::ENOTDIR);
@@ -44,6 +44,8 @@ impl<C: Clock> Memfs<C> {
         }
         let body = if request.flags.contains(OpenFlags::PIPE) {
             Body::Pipe
+        } else if request.flags.contains(OpenFlags::SOCKET) {
+            Body::Socket
         } else {
             Body::Regular(Default::default())
         };
@@ -102,9 +104,16 @@ fn check_open_flags(flags: OpenFlags) -> Result<(), Errno> {
     let makes_directory = flags.contains(OpenFlags::CREATE | OpenFlags::DIRECTORY);
     let unnamed_but_not_made =
         flags.contains(OpenFlags::UNNAMED) && !flags.contains(OpenFlags::CREATE);
-    let pipe_but_not_made = flags.contains(OpenFlags::PIPE)
-        && !flags.contains(OpenFlags::CREATE | OpenFlags::EXCLUSIVE);
-    if pipe_but_not_made || truncates_unwritten || makes_directory || unnamed_but_not_made {
+    let special = OpenFlags::PIPE | OpenFlags::SOCKET;
+    let special_but_not_made =
+        flags.intersects(special) && !flags.contains(OpenFlags::CREATE | OpenFlags::EXCLUSIVE);
+    let is_both = flags.contains(special);
+    if special_but_not_made
+        || is_both
+        || truncates_unwritten
+        || makes_directory
+        || unnamed_but_not_made
+    {
         Err(Errno::EINVAL)
     } else {
         Ok(())

@@ -16,6 +16,7 @@
 
 mod buffers;
 mod caller;
+pub mod control;
 pub mod devices;
 pub mod epoll;
 pub mod eventfd;
@@ -40,6 +41,7 @@ mod table;
 mod tasks;
 #[cfg(test)]
 mod tests;
+pub mod timeout;
 pub mod tty;
 mod waiter;
 

@@ -23,7 +23,7 @@ pub enum FileType {
     Regular = 8,
     /// A symbolic link.
     Symlink = 10,
-    /// One end of a socket pair.
+    /// A socket, or the name of one.
     Socket = 12,
 }
 
@@ -34,6 +34,7 @@ impl From<FileKind> for FileType {
             FileKind::Directory => Self::Directory,
             FileKind::Regular => Self::Regular,
             FileKind::Symlink => Self::Symlink,
+            FileKind::Socket => Self::Socket,
         }
     }
 }

@@ -18,7 +18,10 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    Claim, PAGE_BYTES, claim, failure, frame, frame::OutOfMemory, limits::Limits, mutants, shrinker,
+    Claim, PAGE_BYTES, claim, failure, frame,
+    frame::OutOfMemory,
+    limits::{Limits, Resource},
+    mutants, shrinker,
 };
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -76,6 +79,8 @@ pub struct Account {
     objects: AtomicUsize,
     /// Files that it has open on servers.
     server_files: AtomicUsize,
+    /// Files in messages that it has sent.
+    files_in_flight: AtomicUsize,
     /// The job to which the process belongs; 0 for init's own.
     job: AtomicU32,
     /// Whether the process serves files (F8): it may use the memory withheld from programs.
@@ -175,6 +180,23 @@ impl Account {
     pub fn add_server_file(&self) -> (usize, usize) {
         let job = job_files(self.job()).fetch_add(1, Ordering::Relaxed) + 1;
         (self.server_files.fetch_add(1, Ordering::Relaxed) + 1, job)
+    }
+
+    /// Counts files that it sends in a message, and that are [subtracted](Self::remove_in_flight)
+    /// once they are received or dropped. False, without a change, where they would be more than it
+    /// may have open.
+    pub fn add_in_flight(&self, files: usize) -> bool {
+        let before = self.files_in_flight.fetch_add(files, Ordering::Relaxed);
+        let fits = (before + files) as u64 <= self.limits.get(Resource::Files);
+        if !fits {
+            self.remove_in_flight(files);
+        }
+        fits
+    }
+
+    /// Counts fewer of them.
+    pub fn remove_in_flight(&self, files: usize) {
+        self.files_in_flight.fetch_sub(files, Ordering::Relaxed);
     }
 
     /// Files of servers that it has open.

@@ -11,7 +11,7 @@ use super::remote_file::RemoteFile;
 use super::server::Mount;
 use crate::file::{
     FileObject, FileSystem, FileSystemFigures, Identity, OpenHow, SetAttr, Stat, Walk, downcast,
-    fifo, mapped,
+    fifo, mapped, socket,
 };
 
 /// `f_type` of a mount: the letters "slth".
@@ -53,8 +53,11 @@ impl FileSystem for MountedTree {
             file.set_attr(&SetAttr { mask: AttrMask::SIZE, ..SetAttr::default() })?;
         }
         let identity = Identity { device: self.0.id(), inode: attr.id.0 };
-        let is_pipe = attr.kind == FileKind::Pipe;
-        Ok(Walk::Done(if is_pipe { fifo::Node::new(file, identity) } else { file }))
+        Ok(Walk::Done(match attr.kind {
+            FileKind::Pipe => fifo::Node::new(file, identity),
+            FileKind::Socket => socket::Node::new(file, identity),
+            _ => file,
+        }))
     }
 
     fn stat(&self, path: &[u8], flags: OpenFlags) -> Result<Walk<Stat>, Errno> {
@@ -87,6 +90,8 @@ impl FileSystem for MountedTree {
     fn link(&self, existing: &Arc<dyn FileObject>, new: &[u8]) -> Result<Walk<()>, Errno> {
         let pipe = downcast::<fifo::Node>(existing);
         let existing = pipe.as_ref().map_or(existing, |pipe| pipe.file());
+        let name = downcast::<socket::Node>(existing);
+        let existing = name.as_ref().map_or(existing, |name| name.file());
         let object = downcast::<RemoteFile>(existing).ok_or(Errno::EXDEV)?;
         let file = object.server_file();
         if file.mount.id() != self.0.id() {

@@ -7,7 +7,7 @@
 //! held, which only the debugger's kernel notes, its name is the whole answer.
 
 use super::lines::pids;
-use crate::file::{ProcessView, downcast, namespace, socket::Endpoint, tasks};
+use crate::file::{ProcessView, downcast_ref, namespace, socket::Socket, tasks};
 use crate::mem::{Backing, PageRange, Prot, Region, Space};
 use crate::sync;
 use core::fmt::{self, Write};
@@ -168,7 +168,8 @@ fn queues() {
         let Some(files) = &view.files else { continue };
         let files = files.lock();
         for (fd, descriptor) in files.iter() {
-            let Some(end) = downcast::<Endpoint>(descriptor.file.object()) else { continue };
+            let socket = downcast_ref::<Socket>(descriptor.file.object());
+            let Some(end) = socket.and_then(Socket::endpoint) else { continue };
             let (messages, bytes) = end.queued();
             line(format_args!(
                 "process {} {}, descriptor {}: {messages} messages queued, {bytes} bytes",

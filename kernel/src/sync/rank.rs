@@ -106,10 +106,18 @@ ranks! {
     FifoCounts: Spin,
     /// the count of an eventfd.
     EventCount: Spin,
+    /// the names of sockets that are bound.
+    BoundSockets: Spin,
+    /// the name, role and peer of a socket.
+    SocketState: Spin,
+    /// the connections that a socket has not accepted.
+    Backlog: Spin,
     /// the bytes of a pipe; copied to programs without a fault while it is held.
     Pipe: Spin,
     /// one direction of a socket pair; copied to programs without a fault while it is held.
     Socket: Spin,
+    /// which sockets are in the queues of others.
+    CarriedSockets: Spin,
     /// the table of pseudo-terminals.
     Ptys: Spin,
     /// the state of a terminal.

@@ -1,22 +1,15 @@
-//! Pipes and socket pairs.
+//! Pipes, and what file servers do with their sockets.
 
-use super::arguments::{buffers, half, install, load, open_file, store, vectors, word};
+use super::arguments::{buffers, install, open_file, store, vectors};
 use super::io::with_signal;
-use crate::file::socket::{self, Endpoint, ShutDown, Stream};
+use crate::file::socket::{Endpoint, Socket};
 use crate::file::{
-    Caller, Fd, FileObject, FileType, Io, OnExec, OpenFile, Status, UserBuffers, WritePosition,
-    downcast, downcast_ref, pipe,
+    Caller, Fd, FileObject, Io, OnExec, OpenFile, Status, UserBuffers, downcast_ref, pipe,
 };
 use crate::mem::{UserAddr, UserSlice};
 use alloc::sync::Arc;
-use foundation::{ByteCount, Errno, FileOffset, PageCount};
+use foundation::{ByteCount, Errno, PageCount};
 use linux_raw_sys::general as linux;
-use linux_raw_sys::net;
-
-/// EPROTONOSUPPORT, ESOCKTNOSUPPORT, EISCONN: Linux's numbers. The file protocol does not use them.
-const EPROTONOSUPPORT: Errno = Errno(93);
-const ESOCKTNOSUPPORT: Errno = Errno(94);
-const EISCONN: Errno = Errno(106);
 
 /// Implements pipe(2).
 pub fn pipe(current: &dyn Caller, descriptors: UserAddr) -> Result<u64, Errno> {
@@ -33,25 +26,28 @@ pub fn pipe2(current: &dyn Caller, descriptors: UserAddr, flags: u32) -> Result<
     install_pair(current, descriptors, (read, Status::READ), (write, Status::WRITE), options)
 }
 
-fn nonblocking(flags: u32) -> Status {
+/// The status flag of `O_NONBLOCK`.
+pub(super) fn nonblocking(flags: u32) -> Status {
     if flags & linux::O_NONBLOCK != 0 { Status::NONBLOCKING } else { Status::empty() }
 }
 
-fn on_exec(flags: u32) -> OnExec {
+/// What `O_CLOEXEC` says.
+pub(super) fn on_exec(flags: u32) -> OnExec {
     OnExec::close_if(flags & linux::O_CLOEXEC != 0)
 }
 
 /// Options of both new descriptors.
 #[derive(Clone, Copy)]
-struct Options {
-    on_exec: OnExec,
-    status: Status,
+pub(super) struct Options {
+    pub on_exec: OnExec,
+    pub status: Status,
 }
 
-type End = (Arc<dyn FileObject>, Status);
+/// An object and how it is open.
+pub(super) type End = (Arc<dyn FileObject>, Status);
 
 /// Installs two descriptors and stores their numbers, or installs none.
-fn install_pair(
+pub(super) fn install_pair(
     current: &dyn Caller,
     address: UserAddr,
     one: End,
@@ -77,215 +73,10 @@ fn install_pair(
     })
 }
 
-fn remove(current: &dyn Caller, fd: u64) {
+/// Closes a descriptor that was just opened.
+pub(super) fn remove(current: &dyn Caller, fd: u64) {
     let taken = current.files().lock().remove(Fd(fd as i32));
     drop(taken);
-}
-
-/// socketpair(2): local stream and packet sockets.
-pub fn socketpair(
-    current: &dyn Caller,
-    domain: u32,
-    kind: u32,
-    protocol: u32,
-    descriptors: UserAddr,
-) -> Result<u64, Errno> {
-    const FLAGS: u32 = linux::O_CLOEXEC | linux::O_NONBLOCK;
-    const KIND: u32 = 0xf;
-    if kind & !(FLAGS | KIND) != 0 {
-        return Err(Errno::EINVAL);
-    }
-    if domain != net::AF_UNIX {
-        return Err(Errno::EAFNOSUPPORT);
-    }
-    if protocol > 1 {
-        return Err(EPROTONOSUPPORT);
-    }
-    let (one, other): (Arc<dyn FileObject>, Arc<dyn FileObject>) = match kind & KIND {
-        STREAM => {
-            let (one, other) = socket::stream_pair();
-            (one, other)
-        }
-        PACKET | DATAGRAM => {
-            let (one, other) = socket::packet_pair();
-            (one, other)
-        }
-        _ => return Err(ESOCKTNOSUPPORT),
-    };
-    let options = Options { on_exec: on_exec(kind), status: nonblocking(kind) };
-    let both = Status::READ | Status::WRITE;
-    install_pair(current, descriptors, (one, both), (other, both), options)
-}
-
-/// `SOCK_STREAM`, `SOCK_DGRAM` and `SOCK_SEQPACKET`.
-const STREAM: u32 = 1;
-const DATAGRAM: u32 = 2;
-const PACKET: u32 = 5;
-
-/// socket(2): not supported, because there is no network and nothing to connect to.
-pub fn socket(
-    _current: &dyn Caller,
-    _domain: u32,
-    _kind: u32,
-    _protocol: u32,
-) -> Result<u64, Errno> {
-    Err(Errno::EAFNOSUPPORT)
-}
-
-/// The open file of a socket; ENOTSOCK for others.
-fn socket_file(current: &dyn Caller, fd: Fd) -> Result<Arc<OpenFile>, Errno> {
-    let file = open_file(current, fd)?;
-    file.require_not_path()?;
-    if file.object().stat()?.file_type == FileType::Socket {
-        Ok(file)
-    } else {
-        Err(Errno::ENOTSOCK)
-    }
-}
-
-/// Supported flags of sending and receiving.
-const KNOWN: u32 = net::MSG_PEEK
-    | net::MSG_DONTWAIT
-    | net::MSG_NOSIGNAL
-    | net::MSG_WAITALL
-    | net::MSG_TRUNC
-    | net::MSG_EOR
-    | net::MSG_CMSG_CLOEXEC;
-
-fn io<'a>(current: &'a dyn Caller, file: &OpenFile, flags: u32) -> Result<Io<'a>, Errno> {
-    if flags & !KNOWN != 0 {
-        return Err(Errno::EOPNOTSUPP);
-    }
-    let io = file.io(current);
-    Ok(Io { nonblocking: io.nonblocking || flags & net::MSG_DONTWAIT != 0, ..io })
-}
-
-fn send(
-    current: &dyn Caller,
-    file: &OpenFile,
-    from: &mut UserBuffers,
-    flags: u32,
-) -> Result<u64, Errno> {
-    let sent = file
-        .object()
-        .write(&io(current, file, flags)?, from, WritePosition::End)
-        .map(|written| written.bytes);
-    if flags & net::MSG_NOSIGNAL != 0 {
-        sent.map(|count| count.0)
-    } else {
-        with_signal(current, sent)
-    }
-}
-
-/// Receives. Returns the number of bytes, and whether a packet was truncated.
-fn receive(
-    current: &dyn Caller,
-    file: &OpenFile,
-    to: &mut UserBuffers,
-    flags: u32,
-) -> Result<(u64, bool), Errno> {
-    let io = io(current, file, flags)?;
-    let peeks = flags & net::MSG_PEEK != 0;
-    if let Some(stream) = downcast::<Stream>(file.object()).filter(|_| peeks) {
-        return stream.peek(&io, to).map(|count| (count.0, false));
-    }
-    let Some(endpoint) = downcast::<Endpoint>(file.object()) else {
-        return file.object().read(&io, to, FileOffset::ZERO).map(|count| (count.0, false));
-    };
-    let received = if peeks { endpoint.peek(&io, to)? } else { endpoint.receive(&io, to)? };
-    let count = if flags & net::MSG_TRUNC != 0 { received.length } else { received.copied };
-    Ok((count.0, received.copied < received.length))
-}
-
-/// sendto(2). Both ends of a pair are connected, so no address is accepted.
-pub fn sendto(
-    current: &dyn Caller,
-    fd: Fd,
-    buffer: UserAddr,
-    length: ByteCount,
-    flags: u32,
-    address: UserAddr,
-    _address_bytes: u32,
-) -> Result<u64, Errno> {
-    let file = socket_file(current, fd)?;
-    if !address.is_null() {
-        return Err(EISCONN);
-    }
-    send(current, &file, &mut buffers(buffer, length)?, flags)
-}
-
-/// recvfrom(2). The sender has no address.
-pub fn recvfrom(
-    current: &dyn Caller,
-    fd: Fd,
-    buffer: UserAddr,
-    length: ByteCount,
-    flags: u32,
-    address: UserAddr,
-    address_bytes: UserAddr,
-) -> Result<u64, Errno> {
-    let file = socket_file(current, fd)?;
-    let (count, _) = receive(current, &file, &mut buffers(buffer, length)?, flags)?;
-    if !address.is_null() && !address_bytes.is_null() {
-        store(current, address_bytes, &0u32.to_le_bytes())?;
-    }
-    Ok(count)
-}
-
-/// Size of a `struct msghdr` in bytes: name and its length, vector and its length, control data and
-/// their length, flags.
-const HEADER_BYTES: usize = 56;
-
-struct Header {
-    bytes: [u8; HEADER_BYTES],
-}
-
-impl Header {
-    fn load(current: &dyn Caller, address: UserAddr) -> Result<Self, Errno> {
-        let mut bytes = [0; HEADER_BYTES];
-        load(current, address, &mut bytes)?;
-        Ok(Self { bytes })
-    }
-    fn vectors(&self, current: &dyn Caller) -> Result<UserBuffers, Errno> {
-        let count = word(&self.bytes, 24);
-        if count > 1024 {
-            Err(Errno::EMSGSIZE)
-        } else {
-            vectors(current, UserAddr(word(&self.bytes, 16)), count)
-        }
-    }
-    fn name_bytes(&self) -> u32 {
-        if word(&self.bytes, 0) == 0 { 0 } else { half(&self.bytes, 8) }
-    }
-    fn control_bytes(&self) -> u64 {
-        word(&self.bytes, 40)
-    }
-}
-
-/// sendmsg(2), for data only: descriptors cannot be passed.
-pub fn sendmsg(current: &dyn Caller, fd: Fd, header: UserAddr, flags: u32) -> Result<u64, Errno> {
-    let file = socket_file(current, fd)?;
-    let header = Header::load(current, header)?;
-    if header.name_bytes() != 0 {
-        return Err(EISCONN);
-    }
-    if header.control_bytes() != 0 {
-        return Err(Errno::EOPNOTSUPP);
-    }
-    send(current, &file, &mut header.vectors(current)?, flags)
-}
-
-/// recvmsg(2), for data only: there is no name and no control data.
-pub fn recvmsg(current: &dyn Caller, fd: Fd, address: UserAddr, flags: u32) -> Result<u64, Errno> {
-    let file = socket_file(current, fd)?;
-    let header = Header::load(current, address)?;
-    let (count, cut) = receive(current, &file, &mut header.vectors(current)?, flags)?;
-    let returned = if cut { net::MSG_TRUNC } else { 0 };
-    let field = |offset: u64| address.checked_add(ByteCount(offset)).ok_or(Errno::EFAULT);
-    store(current, field(8)?, &0u32.to_le_bytes())?;
-    store(current, field(40)?, &0u64.to_le_bytes())?;
-    store(current, field(48)?, &returned.to_le_bytes())?;
-    Ok(count)
 }
 
 /// The flags of [`exchange`]: `from` or `to` is the address of a vector with so many entries.
@@ -320,7 +111,8 @@ pub fn exchange(
     }
     let file = open_file(current, fd)?;
     file.require(Status::READ | Status::WRITE)?;
-    let endpoint = downcast_ref::<Endpoint>(file.object()).ok_or(Errno::ENOTSOCK)?;
+    let socket = downcast_ref::<Socket>(file.object()).ok_or(Errno::ENOTSOCK)?;
+    let endpoint = socket.endpoint().ok_or(Errno::ENOTSOCK)?;
     let io = file.io(current);
     // Both places are checked before anything is sent.
     let mut to = if flags & TO_VECTOR != 0 {
@@ -368,7 +160,7 @@ fn send_packet(
     } else {
         buffers(from, ByteCount(count))?
     };
-    with_signal(current, endpoint.transmit(io, &mut from)).map(drop)
+    with_signal(current, endpoint.transmit(io, &mut from, None, None)).map(drop)
 }
 
 /// The number of pages in the flags of [`exchange`].
@@ -387,28 +179,14 @@ fn is_known(flags: u32) -> bool {
     }
 }
 
-/// Implements shutdown(2).
-pub fn shutdown(current: &dyn Caller, fd: Fd, how: u32) -> Result<u64, Errno> {
-    let file = socket_file(current, fd)?;
-    let how = match how {
-        0 => ShutDown::Reading,
-        1 => ShutDown::Writing,
-        2 => ShutDown::Both,
-        _ => return Err(Errno::EINVAL),
-    };
-    if let Some(endpoint) = downcast::<Endpoint>(file.object()) {
-        endpoint.shut_down(how);
-    } else if let Some(stream) = downcast::<Stream>(file.object()) {
-        stream.shut_down(how);
-    }
-    Ok(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::file::host::HostProcess;
     use crate::mem::{self, Backing, Placement, Prot, Space};
+    use crate::syscall::arguments::load;
+    use crate::syscall::message::recvfrom;
+    use crate::syscall::socket::{PACKET, socketpair};
     use core::sync::atomic::Ordering;
 
     const BASE: u64 = 0x10_0000;
@@ -421,7 +199,7 @@ mod tests {
         let (place, prot) = (Placement::Fixed(UserAddr(BASE)), Prot::READ | Prot::WRITE);
         space.map(place, ByteCount(4 * PAGE), prot, Backing::Anonymous, "").unwrap();
         let process = HostProcess::new(space);
-        let both = (net::AF_UNIX, PACKET | linux::O_NONBLOCK);
+        let both = (1, PACKET | linux::O_NONBLOCK);
         socketpair(&process, both.0, both.1, 0, UserAddr(BASE)).unwrap();
         process
     }

@@ -7,10 +7,12 @@
 //! add a line to the table.
 #![forbid(unsafe_code)]
 
+mod address;
 pub mod arguments;
 pub mod attributes;
 pub mod clocks;
 pub mod clone;
+mod control_data;
 pub mod entry;
 pub mod epoll;
 pub mod event_files;
@@ -22,6 +24,7 @@ mod limits;
 mod mark;
 pub mod memfd;
 pub mod memory;
+pub mod message;
 pub mod misc;
 pub mod mounting;
 mod mutants;
@@ -36,6 +39,8 @@ pub mod random;
 pub mod ranges;
 mod sched;
 pub mod signal;
+pub mod socket;
+pub mod sockopt;
 pub mod statx;
 pub mod table;
 pub mod time;

@@ -1,8 +1,8 @@
 //! Mounting and unmounting.
 
 use super::arguments::{base, only, open_file, path};
-use crate::file::socket::Endpoint;
-use crate::file::{Caller, Fd, FileSystem, downcast, filesystem, namespace};
+use crate::file::socket::{Endpoint, Socket};
+use crate::file::{Caller, Fd, FileSystem, downcast_ref, filesystem, namespace};
 use crate::mem::UserAddr;
 use crate::mount::{self, Trust};
 use alloc::sync::Arc;
@@ -82,7 +82,9 @@ fn server(current: &dyn Caller, data: &[u8]) -> Result<Arc<Endpoint>, Errno> {
 
 /// The packet socket of a descriptor. EINVAL for any other object.
 fn endpoint(current: &dyn Caller, fd: Fd) -> Result<Arc<Endpoint>, Errno> {
-    downcast::<Endpoint>(open_file(current, fd)?.object()).ok_or(Errno::EINVAL)
+    let file = open_file(current, fd)?;
+    let socket = downcast_ref::<Socket>(file.object()).ok_or(Errno::EINVAL)?;
+    socket.endpoint().cloned().ok_or(Errno::EINVAL)
 }
 
 /// The descriptor in the option that begins with `name`, among options separated by commas. EINVAL

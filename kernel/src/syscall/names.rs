@@ -28,7 +28,7 @@ pub fn mknod(current: &dyn Caller, path: UserAddr, mode: u32, device: u64) -> Re
     mknodat(current, HERE, path, mode, device)
 }
 
-/// mknodat(2): regular files and named pipes. EPERM for other types, which file servers do not
+/// mknodat(2): regular files, named pipes and names of sockets. EPERM for other types, which file servers do not
 /// support.
 pub fn mknodat(
     current: &dyn Caller,
@@ -40,8 +40,9 @@ pub fn mknodat(
     let kind = match mode & linux::S_IFMT {
         0 | linux::S_IFREG => OpenFlags::empty(),
         linux::S_IFIFO => OpenFlags::PIPE,
+        linux::S_IFSOCK => OpenFlags::SOCKET,
         linux::S_IFDIR => return Err(Errno::EPERM),
-        linux::S_IFSOCK | linux::S_IFCHR | linux::S_IFBLK => {
+        linux::S_IFCHR | linux::S_IFBLK => {
             return match found_at(current, dir, address, linux::AT_SYMLINK_NOFOLLOW) {
                 Ok(_) => Err(Errno::EEXIST),
                 Err(Errno::ENOENT) => Err(Errno::EPERM),

@@ -8,7 +8,7 @@ use crate::file::tty::Terminal;
 use crate::file::tty::pair::Master;
 use crate::file::{
     Caller, Descriptor, Fd, FileType, MAX_OFFSET, OnExec, OpenFile, OpenHow, Status, downcast,
-    fifo, namespace,
+    downcast_ref, fifo, namespace, socket,
 };
 use crate::mem::fallible::Text;
 use crate::mem::{OutOfMemory, UserAddr};
@@ -66,6 +66,9 @@ pub fn openat(
         Some(node) => node.open(status)?,
         None => object,
     };
+    if flags & linux::O_PATH == 0 && downcast_ref::<socket::Node>(&object).is_some() {
+        return Err(Errno::ENXIO);
+    }
     let mut path = place.path;
     if how.flags.contains(OpenFlags::UNNAMED) {
         name_unnamed(&mut path, object.stat()?.inode)?;

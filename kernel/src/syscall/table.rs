@@ -2,8 +2,8 @@
 
 use super::{
     attributes, clocks, clone, epoll, event_files, futex, io, ioctl, ipc, limits, memfd, memory,
-    misc, mounting, names, open, poll, prctl, priority, process, random, ranges, sched, signal,
-    statx, time, timers, unknown, xattr,
+    message, misc, mounting, names, open, poll, prctl, priority, process, random, ranges, sched,
+    signal, socket, sockopt, statx, time, timers, unknown, xattr,
 };
 use crate::arch::SavedRegisters;
 use crate::file::Fd;
@@ -166,13 +166,21 @@ system_calls! {
     37 alarm(seconds) => time::alarm;
     38 setitimer(which, new, old) => time::setitimer;
     39 getpid() => process::getpid;
-    41 socket(domain, kind, protocol) => ipc::socket;
-    44 sendto(fd, buffer, length, flags, address, address_bytes) => ipc::sendto;
-    45 recvfrom(fd, buffer, length, flags, address, address_bytes) => ipc::recvfrom;
-    46 sendmsg(fd, header, flags) => ipc::sendmsg;
-    47 recvmsg(fd, header, flags) => ipc::recvmsg;
-    48 shutdown(fd, how) => ipc::shutdown;
-    53 socketpair(domain, kind, protocol, descriptors) => ipc::socketpair;
+    41 socket(domain, kind, protocol) => socket::socket;
+    42 connect(fd, address, address_bytes) => socket::connect;
+    43 accept(fd, address, address_bytes) => socket::accept;
+    44 sendto(fd, buffer, length, flags, address, address_bytes) => message::sendto;
+    45 recvfrom(fd, buffer, length, flags, address, address_bytes) => message::recvfrom;
+    46 sendmsg(fd, header, flags) => message::sendmsg;
+    47 recvmsg(fd, header, flags) => message::recvmsg;
+    48 shutdown(fd, how) => socket::shutdown;
+    49 bind(fd, address, address_bytes) => socket::bind;
+    50 listen(fd, backlog) => socket::listen;
+    51 getsockname(fd, address, address_bytes) => socket::getsockname;
+    52 getpeername(fd, address, address_bytes) => socket::getpeername;
+    53 socketpair(domain, kind, protocol, descriptors) => socket::socketpair;
+    54 setsockopt(fd, level, option, value, length) => sockopt::setsockopt;
+    55 getsockopt(fd, level, option, value, length) => sockopt::getsockopt;
     56 clone(flags, stack, parent_tid, child_tid, tls) => clone::clone;
     57 fork() => clone::fork;
     58 vfork() => clone::vfork;
@@ -334,6 +342,7 @@ system_calls! {
     285 fallocate(fd, mode, offset, length) => ranges::fallocate;
     286 timerfd_settime(fd, flags, new, old) => event_files::timerfd_settime;
     287 timerfd_gettime(fd, now) => event_files::timerfd_gettime;
+    288 accept4(fd, address, address_bytes, flags) => socket::accept4;
     289 signalfd4(fd, mask, mask_bytes, flags) => event_files::signalfd4;
     290 eventfd2(count, flags) => epoll::eventfd2;
     291 epoll_create1(flags) => epoll::epoll_create1;
@@ -342,9 +351,11 @@ system_calls! {
     295 preadv(fd, vector, count, offset) => io::preadv;
     296 pwritev(fd, vector, count, offset) => io::pwritev;
     297 rt_tgsigqueueinfo(pid, tid, signal, info) => signal::rt_tgsigqueueinfo;
+    299 recvmmsg(fd, headers, count, flags, timeout) => message::recvmmsg;
     302 prlimit64(pid, resource, new, old) => limits::prlimit64;
     305 clock_adjtime(clock, state) => clocks::clock_adjtime;
     306 syncfs(fd) => io::syncfs;
+    307 sendmmsg(fd, headers, count, flags) => message::sendmmsg;
     309 getcpu(cpu, node) => sched::getcpu;
     314 sched_setattr(tid, attributes, flags) => sched::sched_setattr;
     315 sched_getattr(tid, attributes, size, flags) => sched::sched_getattr;

@@ -4,7 +4,7 @@ use foundation::{ByteCount, Errno};
 use kernel::file::Fd;
 use kernel::mem::host::POOL_FRAMES;
 use kernel::mem::{FaultError, UserAddr, mmu};
-use kernel::syscall::{io, ipc, memory, open, ranges};
+use kernel::syscall::{io, memory, message, open, ranges, socket};
 
 use crate::check::Case;
 use crate::world::{BASE, PAGE, UNCOMPARED, World};
@@ -101,7 +101,7 @@ fn fault(result: Result<u64, FaultError>) -> Result<u64, Errno> {
 }
 
 pub fn pair(world: &World) {
-    ipc::socketpair(&world.process, 1, 5, 0, at(RESULT)).expect("a pair");
+    socket::socketpair(&world.process, 1, 5, 0, at(RESULT)).expect("a pair");
     pages_in_memory(world);
 }
 
@@ -128,6 +128,7 @@ pub fn all() -> Vec<Case> {
     all.extend(names::of_attributes());
     all.extend(names::of_mounts());
     all.extend(messages::of_messages());
+    all.extend(messages::of_sockets());
     all.extend(messages::of_descriptors());
     all.extend(events::of_events());
     all
@@ -189,7 +190,7 @@ fn of_memory() -> Vec<Case> {
             pair(world);
             world.swap_out();
         } => |world| {
-            ipc::sendto(&world.process, Fd(0), at(BUFFER), pages(8), 0, UserAddr(0), 0)
+            message::sendto(&world.process, Fd(0), at(BUFFER), pages(8), 0, UserAddr(0), 0)
         };
         mmap_shared, |_| () => |world| {
             let flags = SHARED | ANONYMOUS | FIXED;

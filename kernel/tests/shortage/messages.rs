@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use foundation::{ByteCount, Errno};
 use kernel::file::Fd;
 use kernel::mem::UserAddr;
-use kernel::syscall::{io, ioctl, ipc, mounting, names, open, poll, random};
+use kernel::syscall::{io, ioctl, ipc, message, mounting, names, open, poll, random, socket};
 
 use crate::cases::{
     BUFFER, O_RDWR, OTHER_PATH, PATH, RESULT, at, cases, file, pages, pages_in_memory, pair,
@@ -19,13 +19,19 @@ const POLLED: u64 = 200;
 
 fn pair_with_message(world: &World) {
     pair(world);
-    ipc::sendto(&world.process, Fd(0), at(BUFFER), pages(8), 0, UserAddr(0), 0).expect("space");
+    message::sendto(&world.process, Fd(0), at(BUFFER), pages(8), 0, UserAddr(0), 0).expect("space");
     world.put(BUFFER, &pattern(32 * PAGE, 9));
 }
 
 /// A `struct msghdr` with one vector: pages of the buffer.
 fn header(world: &World) {
+    header_with(world, [0; 2]);
+}
+
+/// The same with control data at an address, and their length in bytes.
+fn header_with(world: &World, control: [u64; 2]) {
     let mut words = [0; 9];
+    (words[4], words[5]) = (control[0], control[1]);
     (words[2], words[3]) = (at(RESULT).0 + 56, 1);
     (words[7], words[8]) = (at(BUFFER).0, 8 * PAGE);
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
@@ -56,6 +62,59 @@ fn talk(world: &World, master: Fd) -> Result<u64, Errno> {
     outcome
 }
 
+/// An abstract address.
+const ADDRESS: &[u8] = b"\x01\0\0shortage";
+
+/// A socket that listens, and one that can connect to it, without the parts that are measured.
+fn listening(world: &World) {
+    let process = &world.process;
+    for _ in 0..2 {
+        socket::socket(process, 1, 1, 0).expect("a socket");
+    }
+    world.put(PATH, ADDRESS);
+    socket::bind(process, Fd(0), at(PATH), ADDRESS.len() as i32).expect("a name");
+    socket::listen(process, Fd(0), 1).expect("it listens");
+}
+
+/// A header as that of [`header`], with control data: two descriptors.
+fn header_with_files(world: &World) {
+    let control = [24u64, 1 | 1 << 32, 1 << 32];
+    let bytes: Vec<u8> = control.iter().flat_map(|word| word.to_le_bytes()).collect();
+    world.put(RESULT + 1, &bytes);
+    header_with(world, [at(RESULT + 1).0, 24]);
+}
+
+/// The cases of sockets with names, and of what passes through them.
+pub fn of_sockets() -> Vec<Case> {
+    cases! {
+        socket, |_| () => |world| socket::socket(&world.process, 1, 1, 0);
+        bind, |world| {
+            socket::socket(&world.process, 1, 1, 0).expect("a socket");
+            world.put(PATH, ADDRESS);
+        } => |world| socket::bind(&world.process, Fd(0), at(PATH), ADDRESS.len() as i32);
+        bind_automatic, |world| {
+            socket::socket(&world.process, 1, 2, 0).expect("a socket");
+            world.put(PATH, ADDRESS);
+        } => |world| socket::bind(&world.process, Fd(0), at(PATH), 2);
+        connect, listening => |world| {
+            socket::connect(&world.process, Fd(1), at(PATH), ADDRESS.len() as i32)
+        };
+        accept, |world| {
+            listening(world);
+            socket::connect(&world.process, Fd(1), at(PATH), ADDRESS.len() as i32).expect("space");
+        } => |world| socket::accept4(&world.process, Fd(0), UserAddr(0), UserAddr(0), 0);
+        send_files, |world| {
+            pair(world);
+            header_with_files(world);
+        } => |world| message::sendmsg(&world.process, Fd(0), at(RESULT), 0x40);
+        receive_files, |world| {
+            pair(world);
+            header_with_files(world);
+            message::sendmsg(&world.process, Fd(0), at(RESULT), 0x40).expect("space");
+        } => |world| message::recvmsg(&world.process, Fd(1), at(RESULT), 0x40);
+    }
+}
+
 /// The cases of pipes and sockets.
 pub fn of_messages() -> Vec<Case> {
     cases! {
@@ -69,25 +128,25 @@ pub fn of_messages() -> Vec<Case> {
             pages_in_memory(world);
             io::write(&world.process, Fd(1), at(BUFFER), pages(3)).expect("space");
         } => |world| io::read(&world.process, Fd(0), at(BUFFER + 40), ByteCount(100));
-        socketpair, |_| () => |world| ipc::socketpair(&world.process, 1, 1, 0, at(RESULT));
+        socketpair, |_| () => |world| socket::socketpair(&world.process, 1, 1, 0, at(RESULT));
         send_small, pair => |world| {
-            ipc::sendto(&world.process, Fd(0), at(BUFFER), ByteCount(500), 0, UserAddr(0), 0)
+            message::sendto(&world.process, Fd(0), at(BUFFER), ByteCount(500), 0, UserAddr(0), 0)
         };
         send_pages, pair => |world| {
-            ipc::sendto(&world.process, Fd(0), at(BUFFER), pages(8), 0, UserAddr(0), 0)
+            message::sendto(&world.process, Fd(0), at(BUFFER), pages(8), 0, UserAddr(0), 0)
         };
         receive_pages, pair_with_message => |world| {
             let (process, none) = (&world.process, UserAddr(0));
-            ipc::recvfrom(process, Fd(1), at(BUFFER + 40), pages(8), 0x40, none, none)
+            message::recvfrom(process, Fd(1), at(BUFFER + 40), pages(8), 0x40, none, none)
         };
         sendmsg, |world| {
             pair(world);
             header(world);
-        } => |world| ipc::sendmsg(&world.process, Fd(0), at(RESULT), 0x40);
+        } => |world| message::sendmsg(&world.process, Fd(0), at(RESULT), 0x40);
         recvmsg, |world| {
             pair_with_message(world);
             header(world);
-        } => |world| ipc::recvmsg(&world.process, Fd(1), at(RESULT), 0x40);
+        } => |world| message::recvmsg(&world.process, Fd(1), at(RESULT), 0x40);
         exchange_packets, |world| {
             pair_with_message(world);
             world.process.is_server.store(true, Ordering::Relaxed);
@@ -104,7 +163,7 @@ pub fn of_messages() -> Vec<Case> {
             ipc::exchange(&world.process, Fd(1), header, at(BUFFER).0, to, 8 * PAGE, flags)
         };
         stream_write, |world| {
-            ipc::socketpair(&world.process, 1, 1, 0, at(RESULT)).expect("a pair");
+            socket::socketpair(&world.process, 1, 1, 0, at(RESULT)).expect("a pair");
             pages_in_memory(world);
         } => |world| io::write(&world.process, Fd(0), at(BUFFER), pages(3));
     }

@@ -5,11 +5,14 @@
 
 use super::Message;
 use super::message::MAX_COST;
+use super::queued::{Copied, Plain, Queued, cost};
+use crate::file::control::Control;
 use crate::file::waiter::{Place, Waiting};
 use crate::file::{Notifier, Ready, mutants};
 use crate::mem::account::{Account, Kind};
 use crate::mem::{LentPages, fallible};
 use crate::sync::{self, Mutex, MutexGuard, Turn, rank};
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use foundation::Errno;
@@ -50,31 +53,6 @@ pub trait Receiver: Send + Sync {
 /// shown the bytes of the message that are in no frame, or some from its beginning.
 pub type IsOurs = fn(&[u8]) -> bool;
 
-/// A message in a queue, for which an account pays what it costs.
-pub(in crate::file) struct Queued {
-    pub(in crate::file) message: Message,
-    /// `None` for the kernel's own, which are limited by its requests in flight.
-    payer: Option<Arc<Account>>,
-    /// The share that pays with that of a server that receives it.
-    turn: Option<Turn>,
-}
-
-/// Moves through several hands: one more word, and each move is a call.
-const _: () = assert!(size_of::<Queued>() <= 64);
-
-impl Drop for Queued {
-    fn drop(&mut self) {
-        if let Some(payer) = &self.payer {
-            payer.subtract(Kind::Messages, cost(&self.message));
-        }
-    }
-}
-
-/// Bytes of memory that a message takes in a queue.
-fn cost(message: &Message) -> usize {
-    if mutants::free_messages() { message.len() } else { message.cost() }
-}
-
 /// A message that is in its receiver's memory.
 struct Handed {
     length: usize,
@@ -112,6 +90,8 @@ pub(super) struct State {
     pub(super) ended: bool,
     /// The receiving end is closed or shut down.
     pub(super) refused: bool,
+    /// The sending end was closed before it had received all: ECONNRESET, once.
+    pub(super) was_reset: bool,
 }
 
 impl State {
@@ -137,7 +117,7 @@ impl State {
                 () => (self.ended || self.refused).then_some(Arrival::End),
             };
         };
-        self.queued_cost -= cost(&queued.message);
+        self.queued_cost -= queued.cost();
         self.delivering += 1;
         Some(Arrival::Queued(queued))
     }
@@ -199,6 +179,17 @@ impl Channel {
         sender: Sender,
         account: Option<&Arc<Account>>,
     ) -> Result<(), Refusal> {
+        self.send_with(message, &mut None, sender, account)
+    }
+
+    /// The same with control data, of which none are left. (The kernel takes none: it drops them.)
+    pub(in crate::file) fn send_with(
+        &self,
+        message: &mut Message,
+        control: &mut Option<Box<Control>>,
+        sender: Sender,
+        account: Option<&Arc<Account>>,
+    ) -> Result<(), Refusal> {
         let mut state = self.state.lock();
         if state.refused || state.ended {
             return Err(Refusal::Closed);
@@ -223,7 +214,8 @@ impl Channel {
         }
         state.queued_cost += cost;
         let (payer, turn) = (account.cloned(), sync::pass_turn());
-        state.queue.push_back(Queued { message: core::mem::take(message), payer, turn });
+        let plain = Plain { message: core::mem::take(message), payer, turn };
+        state.queue.push_back(Queued::new(plain, control.take()));
         drop(state);
         self.changed.notify_of(Ready::READ);
         Ok(())
@@ -298,11 +290,11 @@ impl Channel {
     }
 
     /// A copy of the next message, which stays in the queue; `None` after the last one.
-    pub(super) fn peek(&self, nonblocking: bool) -> Result<Option<Message>, Errno> {
+    pub(super) fn peek(&self, nonblocking: bool) -> Result<Option<Copied>, Errno> {
         let look = || {
             let state = self.state.lock();
             match state.queue.front() {
-                Some(queued) => Some(queued.message.try_clone().map(Some)),
+                Some(queued) => Some(queued.try_clone().map(Some)),
                 None => (state.ended || state.refused).then_some(Ok(None)),
             }
         };
@@ -358,6 +350,28 @@ impl Channel {
         state.waiting.begin(place);
     }
 
+    /// Whether there are messages, and whether receiving has ended.
+    pub(super) fn look(&self) -> (bool, bool) {
+        let state = self.state.lock();
+        (!state.queue.is_empty(), state.refused)
+    }
+
+    /// Whether poll(2) reports that a message can be sent.
+    pub(super) fn accepts(&self) -> bool {
+        let state = self.state.lock();
+        state.has_space() || state.refused
+    }
+
+    /// Bytes of the next message; 0 where there is none.
+    pub(super) fn next_bytes(&self) -> usize {
+        self.state.lock().queue.front().map_or(0, |queued| queued.message().len())
+    }
+
+    /// Bytes of all messages.
+    pub(super) fn all_bytes(&self) -> usize {
+        self.state.lock().queue.iter().map(|queued| queued.message().len()).sum()
+    }
+
     /// A message that was taken need not be put back.
     pub(in crate::file) fn delivered(&self) {
         self.state.lock().delivering -= 1;
@@ -374,7 +388,7 @@ impl Channel {
             return drop(queued);
         }
         debug_assert!(state.queue.len() < state.queue.capacity());
-        state.queued_cost += cost(&queued.message);
+        state.queued_cost += queued.cost();
         state.queue.push_front(queued);
         drop(state);
         self.changed.notify_of(Ready::READ);
@@ -384,7 +398,7 @@ impl Channel {
 /// A message was taken from the queue: its receiver works for its sender.
 fn arrived(mut arrival: Arrival) -> Arrival {
     if let Arrival::Queued(queued) = &mut arrival
-        && let Some(turn) = queued.turn.take()
+        && let Some(turn) = queued.take_turn()
     {
         sync::take_turn(turn);
     }

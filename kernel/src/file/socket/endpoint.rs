@@ -1,22 +1,23 @@
 //! Packet sockets.
 
-use super::channel::{Arrival, Channel, IsOurs, Receiver, Refusal, Sender};
-use super::message::{Message, assemble, deliver};
-use super::{ShutDown, report_readable};
+use super::channel::{Channel, IsOurs, Receiver, Refusal, Sender};
+use super::message::Message;
+use super::transfer::{self, Received};
+use super::{ShutDown, report_queued};
+use crate::file::control::Control;
 use crate::file::pipe::{nameless_stat, next_inode};
+use crate::file::timeout::Deadline;
 use crate::file::{
     FileObject, FileType, Io, IoCaller, Notifier, Ready, Stat, UserBuffers, WriteOutcome,
     WritePosition, mutants,
 };
 use crate::mem::{LentPages, UserSlice};
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use foundation::{ByteCount, Errno, FileOffset};
 
 /// Messages up to this length are handed over: a header of the file protocol, and a name.
 const SMALL: usize = 192;
-
-/// Linux's number: no memory for a message. The file protocol does not use it.
-const ENOBUFS: Errno = Errno(105);
 
 /// One end of a pair of packet sockets.
 pub struct Endpoint {
@@ -112,6 +113,17 @@ impl Endpoint {
         }
     }
 
+    /// The other end gets ECONNRESET once it has received all.
+    pub(super) fn reset(&self) {
+        self.outgoing.state.lock().was_reset = true;
+        self.outgoing.changed.notify();
+    }
+
+    /// Takes the report that the other end was reset.
+    pub(super) fn take_reset(&self) -> bool {
+        core::mem::take(&mut self.incoming.state.lock().was_reset)
+    }
+
     /// Whether the kernel is attached.
     fn is_attached(&self) -> bool {
         self.incoming.state.lock().receiver.is_some()
@@ -120,27 +132,7 @@ impl Endpoint {
     /// Receives one message. The part that does not fit is dropped. EBUSY where the kernel is
     /// attached.
     pub fn receive(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<Received, Errno> {
-        let place = to.front().map(|front| (io.space, front));
-        let queued = match self.incoming.receive(io.nonblocking, place)? {
-            Arrival::Kernels => return Err(Errno::EBUSY),
-            Arrival::End => return Ok(Received::default()),
-            Arrival::Handed(length) => {
-                let length = ByteCount::of_len(length);
-                return Ok(Received { copied: length, length });
-            }
-            Arrival::Queued(queued) => queued,
-        };
-        self.incoming.changed.notify_of(Ready::WRITE);
-        match deliver(io, &queued.message, to) {
-            Ok(copied) => {
-                self.incoming.delivered();
-                Ok(Received { copied, length: ByteCount::of_len(queued.message.len()) })
-            }
-            Err(error) => {
-                self.incoming.unreceive(queued);
-                Err(error)
-            }
-        }
+        transfer::receive(&self.incoming, io, to)
     }
 
     /// Copies the next message, which stays in the queue.
@@ -148,13 +140,7 @@ impl Endpoint {
         if self.is_attached() {
             return Err(Errno::EBUSY);
         }
-        let Some(message) = self.incoming.peek(io.nonblocking)? else {
-            return Ok(Received::default());
-        };
-        Ok(Received {
-            copied: deliver(io, &message, to)?,
-            length: ByteCount::of_len(message.len()),
-        })
+        transfer::peek(&self.incoming, io, to)
     }
 
     /// Sends a server's small message to the kernel, or to a thread that waits for it. False where
@@ -179,44 +165,24 @@ impl Endpoint {
             && self.outgoing.pass_pages(small, lent)
     }
 
-    /// Sends the rest of `from` as one message. Waits while the queue is full.
-    pub fn transmit(&self, io: &Io<'_>, from: &mut UserBuffers) -> Result<ByteCount, Errno> {
+    /// Sends the rest of `from` as one message, with control data. Waits while the queue is full.
+    pub fn transmit(
+        &self,
+        io: &Io<'_>,
+        from: &mut UserBuffers,
+        control: Option<Box<Control>>,
+        deadline: Option<Deadline>,
+    ) -> Result<ByteCount, Errno> {
         if self.is_attached() && !mutants::open_transport() {
             return Err(Errno::EBUSY);
         }
-        let sender = if io.caller.is_some_and(|caller| caller.is_server()) {
-            Sender::Server
-        } else {
-            Sender::Ordinary
-        };
-        // A server gets the plain reason: it may have to retry.
-        let shortage = if sender == Sender::Server { Errno::ENOMEM } else { ENOBUFS };
-        let mut message = assemble(io, from)
-            .map_err(|error| if error == Errno::ENOMEM { shortage } else { error })?;
-        let length = ByteCount::of_len(message.len());
-        let account = Some(io.account());
-        let mut attempt = || match self.outgoing.send(&mut message, sender, account) {
-            Ok(()) => Some(Ok(())),
-            Err(Refusal::Closed) => Some(Err(Errno::EPIPE)),
-            Err(Refusal::NoMemory) => Some(Err(shortage)),
-            Err(Refusal::Full) => None,
-        };
-        let sent = if io.nonblocking {
-            attempt().unwrap_or(Err(Errno::EAGAIN))
-        } else {
-            self.outgoing.changed.wait(attempt)?
-        };
-        sent.map(|()| length)
+        transfer::transmit(&self.outgoing, io, from, control, deadline)
     }
-}
 
-/// The result of [`Endpoint::receive`].
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Received {
-    /// Bytes delivered.
-    pub copied: ByteCount,
-    /// Length of the message.
-    pub length: ByteCount,
+    /// The channel whose messages it receives, and that to which it sends.
+    pub(super) fn channels(&self) -> [&Arc<Channel>; 2] {
+        [&self.incoming, &self.outgoing]
+    }
 }
 
 impl FileObject for Endpoint {
@@ -232,15 +198,19 @@ impl FileObject for Endpoint {
         from: &mut UserBuffers,
         _at: WritePosition,
     ) -> Result<WriteOutcome, Errno> {
-        Ok(WriteOutcome::without_position(self.transmit(io, from)?))
+        Ok(WriteOutcome::without_position(self.transmit(io, from, None, None)?))
     }
     fn poll(&self) -> Ready {
-        let mut ready = Ready::empty();
         let incoming = self.incoming.state.lock();
-        ready.set(Ready::READ, !incoming.queue.is_empty() || incoming.ended);
-        ready.set(Ready::HANG_UP | Ready::READ_END, incoming.ended);
+        let receives_no_more = incoming.ended || incoming.refused;
+        let mut ready = Ready::empty();
+        ready.set(Ready::READ, !incoming.queue.is_empty() || receives_no_more);
+        ready.set(Ready::READ_END, receives_no_more);
+        ready.set(Ready::ERROR, incoming.was_reset);
         drop(incoming);
         let outgoing = self.outgoing.state.lock();
+        let sends_no_more = outgoing.refused || outgoing.ended;
+        ready.set(Ready::HANG_UP, receives_no_more && sends_no_more);
         ready.set(Ready::WRITE, outgoing.has_space() || outgoing.refused);
         ready
     }
@@ -249,14 +219,20 @@ impl FileObject for Endpoint {
         visit(&self.outgoing.changed, Ready::OUTPUT);
     }
     fn ioctl(&self, caller: &dyn IoCaller, request: u32, argument: u64) -> Result<u64, Errno> {
-        let bytes =
-            self.incoming.state.lock().queue.iter().map(|queued| queued.message.len()).sum();
-        report_readable(caller, request, argument, bytes)
+        report_queued(
+            caller,
+            request,
+            argument,
+            [self.incoming.all_bytes(), self.outgoing.all_bytes()],
+        )
     }
 }
 
 impl Drop for Endpoint {
     fn drop(&mut self) {
+        if !self.incoming.state.lock().queue.is_empty() {
+            self.outgoing.state.lock().was_reset = true;
+        }
         self.outgoing.end();
         self.incoming.refuse();
     }

@@ -1,4 +1,5 @@
-//! Socket pairs: streams of bytes ([`Stream`]), and packets (`SOCK_SEQPACKET`, [`Endpoint`]).
+//! Sockets of the family `AF_UNIX` ([`Socket`]): streams of bytes, datagrams, and packets of a
+//! connection (`SOCK_SEQPACKET`), which pass through an [`Endpoint`].
 //!
 //! A packet is a [`Message`]: inline bytes, and frames for large contents. The kernel can attach to
 //! one end of a pair of packet sockets ([`Endpoint::attach`]): packets that are written to the
@@ -20,17 +21,29 @@
 //! copying with faults, delivering to a receiver or waking.
 
 mod channel;
+mod connect;
 mod endpoint;
+mod listener;
 mod message;
+mod names;
+mod object;
+mod options;
+mod queued;
 mod stream;
+mod transfer;
+mod transport;
 
 #[cfg(test)]
 pub(super) use channel::{Arrival, Channel};
 pub use channel::{IsOurs, Receiver, Sender};
-pub use endpoint::{Endpoint, Received, packet_pair};
+pub use endpoint::{Endpoint, packet_pair};
 pub use message::{MAX_MESSAGE, Message};
 pub(super) use message::{copied_frame, leading_pages, map_pages};
-pub use stream::{Stream, stream_pair};
+pub use names::{Key, Node, find};
+pub use object::{Label, Peer, Socket, SocketKind};
+pub use options::{Direction, Options};
+pub use transfer::Received;
+pub use transport::{Parcel, Receive};
 
 use super::IoCaller;
 use super::buffers::store;
@@ -59,16 +72,20 @@ impl ShutDown {
     }
 }
 
-/// The only ioctl of sockets: `FIONREAD`, the number of bytes that can be read.
-fn report_readable(
+/// The request for the bytes that were sent and not received (`SIOCOUTQ`).
+const OUTQ: u32 = linux_raw_sys::ioctl::TIOCOUTQ;
+
+/// The ioctls of sockets: the bytes that can be read, and those that the other end has not read.
+fn report_queued(
     caller: &dyn IoCaller,
     request: u32,
     argument: u64,
-    bytes: usize,
+    [readable, unread]: [usize; 2],
 ) -> Result<u64, Errno> {
-    if request == FIONREAD {
-        store(caller.space(), argument, &(bytes as u32).to_le_bytes())
-    } else {
-        Err(Errno::ENOTTY)
-    }
+    let bytes = match request {
+        FIONREAD => readable,
+        OUTQ => unread,
+        _ => return Err(Errno::ENOTTY),
+    };
+    store(caller.space(), argument, &(bytes as u32).to_le_bytes())
 }

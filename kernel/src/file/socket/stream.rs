@@ -1,34 +1,53 @@
-//! Stream sockets.
+//! The transport of stream sockets.
 
-use super::{ShutDown, report_readable};
-use crate::file::pipe::{nameless_stat, next_inode};
-use crate::file::ring::Ring;
-use crate::file::{
-    FileObject, FileType, Io, IoCaller, Notifier, Ready, Stat, UserBuffers, WriteOutcome,
-    WritePosition,
-};
+use super::transfer::Received;
+use super::{ShutDown, report_queued};
+use crate::file::ring::{Ring, Taken, Writing};
+use crate::file::{Io, IoCaller, Notifier, Ready, UserBuffers};
 use alloc::sync::Arc;
-use foundation::{ByteCount, Errno, FileOffset};
+use foundation::{ByteCount, Errno};
 
-/// One end of a pair of stream sockets: two pipes, one for each direction.
-pub struct Stream {
+/// One end of a pair of streams: two pipes, one for each direction.
+pub(in crate::file) struct Stream {
     incoming: Arc<Ring>,
     outgoing: Arc<Ring>,
-    inode: u64,
-}
-
-/// A connected pair of stream sockets.
-pub fn stream_pair() -> (Arc<Stream>, Arc<Stream>) {
-    let (there, back) = (Ring::new(), Ring::new());
-    let one = Stream { incoming: back.clone(), outgoing: there.clone(), inode: next_inode() };
-    let other = Stream { incoming: there, outgoing: back, inode: next_inode() };
-    (Arc::new(one), Arc::new(other))
 }
 
 impl Stream {
+    /// A connected pair.
+    pub fn pair() -> (Self, Self) {
+        let (there, back) = (Ring::new(), Ring::new());
+        let one = Self { incoming: back.clone(), outgoing: there.clone() };
+        (one, Self { incoming: there, outgoing: back })
+    }
+
+    /// Receives bytes, and the control data of the first one.
+    #[inline]
+    pub fn receive(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<Received, Errno> {
+        let mut taken = Taken::default();
+        let count = self.incoming.receive(io, to, &mut taken)?;
+        if count.is_zero() && !to.remaining().is_zero() && self.incoming.take_reset() {
+            return Err(Errno::ECONNRESET);
+        }
+        Ok(Received::bytes(count, taken.control))
+    }
+
     /// Copies bytes that stay in the stream.
-    pub fn peek(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<ByteCount, Errno> {
-        self.incoming.peek(io, to)
+    pub fn peek(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<Received, Errno> {
+        let mut taken = Taken::default();
+        let count = self.incoming.peek(io, to, &mut taken)?;
+        Ok(Received::bytes(count, taken.control))
+    }
+
+    /// Sends bytes, with what is attached to them.
+    #[inline]
+    pub fn transmit(
+        &self,
+        io: &Io<'_>,
+        from: &mut UserBuffers,
+        writing: &mut Writing,
+    ) -> Result<ByteCount, Errno> {
+        self.outgoing.transmit(io, from, writing)
     }
 
     /// shutdown(2).
@@ -40,43 +59,49 @@ impl Stream {
             self.outgoing.close_writer();
         }
     }
-}
 
-impl FileObject for Stream {
-    fn stat(&self) -> Result<Stat, Errno> {
-        Ok(nameless_stat(FileType::Socket, self.inode))
+    /// What reports that bytes have come, and that there is space for bytes.
+    pub fn notifiers(&self) -> [&Notifier; 2] {
+        [&self.incoming.changed, &self.outgoing.changed]
     }
-    fn read(&self, io: &Io<'_>, to: &mut UserBuffers, _at: FileOffset) -> Result<ByteCount, Errno> {
-        self.incoming.read(io, to)
-    }
-    fn write(
-        &self,
-        io: &Io<'_>,
-        from: &mut UserBuffers,
-        _at: WritePosition,
-    ) -> Result<WriteOutcome, Errno> {
-        Ok(WriteOutcome::without_position(self.outgoing.write(io, from)?))
-    }
-    fn poll(&self) -> Ready {
+
+    /// What can be done without waiting.
+    pub fn poll(&self) -> Ready {
         let (incoming, outgoing) = (self.incoming.poll_reader(), self.outgoing.poll_writer());
-        let mut ready = incoming | (outgoing - Ready::ERROR);
-        let is_over = incoming.contains(Ready::HANG_UP) || self.incoming.is_refused();
-        ready.set(Ready::READ | Ready::READ_END, ready.contains(Ready::READ) || is_over);
-        ready.set(Ready::READ_END, is_over);
-        ready.set(Ready::HANG_UP, is_over && self.outgoing.is_over());
+        let is_closed = |(reader, writer)| reader || writer;
+        let receives_no_more = is_closed(self.incoming.closed());
+        let sends_no_more = is_closed(self.outgoing.closed());
+        let mut ready = (incoming | outgoing) & (Ready::READ | Ready::WRITE);
+        if receives_no_more {
+            ready |= Ready::READ | Ready::READ_END;
+        }
+        ready.set(Ready::HANG_UP, receives_no_more && sends_no_more);
+        ready.set(Ready::ERROR, self.incoming.was_reset());
         ready
     }
-    fn notifiers(&self, visit: &mut dyn FnMut(&Notifier, Ready)) {
-        visit(&self.incoming.changed, Ready::INPUT);
-        visit(&self.outgoing.changed, Ready::OUTPUT);
+
+    /// The other end gets ECONNRESET once it has received all.
+    pub fn reset(&self) {
+        self.outgoing.reset();
     }
-    fn ioctl(&self, caller: &dyn IoCaller, request: u32, argument: u64) -> Result<u64, Errno> {
-        report_readable(caller, request, argument, self.incoming.len())
+
+    /// Takes the report that the other end was reset.
+    pub fn take_reset(&self) -> bool {
+        self.incoming.take_reset()
+    }
+
+    /// ioctl(2).
+    pub fn ioctl(&self, caller: &dyn IoCaller, request: u32, argument: u64) -> Result<u64, Errno> {
+        let bytes = [self.incoming.len(), self.outgoing.len()];
+        report_queued(caller, request, argument, bytes)
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        if self.incoming.len() > 0 {
+            self.outgoing.reset();
+        }
         self.shut_down(ShutDown::Both);
     }
 }

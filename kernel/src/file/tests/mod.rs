@@ -9,6 +9,7 @@ mod pipe;
 mod screen;
 mod socket;
 mod table;
+mod unix;
 
 use super::host::HostProcess as Process;
 use super::*;

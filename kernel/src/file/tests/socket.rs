@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::file::socket::{
-    Arrival, Channel, Endpoint, MAX_MESSAGE, Message, Receiver, Sender, ShutDown, packet_pair,
-    stream_pair,
+    Arrival, Channel, Endpoint, MAX_MESSAGE, Message, Receiver, Sender, ShutDown, Socket,
+    SocketKind, packet_pair,
 };
 use crate::mem::host::failure;
 use foundation::mutant::{Mutant, choose};
@@ -73,7 +73,7 @@ fn f4_several_receivers_put_back_what_they_took() {
         let back = || held.into_iter().rev().for_each(|queued| channel.unreceive(queued));
         assert_eq!(failure::during(Some(0), back).1, 0, "claims of memory");
         for byte in 0..80 {
-            assert_eq!(*receive().message.inline, [byte], "after {taken} were taken");
+            assert_eq!(*receive().message().inline, [byte], "after {taken} were taken");
             channel.delivered();
         }
     }
@@ -268,7 +268,7 @@ fn senders_wait_for_space() {
 #[test]
 fn streams_are_bidirectional_and_end_separately() {
     let process = Process::with_memory();
-    let (one, other) = stream_pair();
+    let (one, other) = Socket::pair(SocketKind::Stream, 1, &process.space.account).unwrap();
     process.write(&*one, b"ping").unwrap();
     process.write(&*other, b"pong").unwrap();
     assert_eq!(process.read(&*other, 2), Ok(b"pi".to_vec()));

@@ -45,6 +45,7 @@ mod scheduling;
 mod shares;
 mod signal_io;
 mod signals;
+mod sockets;
 mod state;
 mod storm;
 mod survey;

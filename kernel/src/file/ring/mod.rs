@@ -10,15 +10,21 @@
 //!
 //! Lock: `Ring::state`, never held while faulting, waiting or waking.
 
-use super::waiter::Waiting;
-use super::{Io, Notifier, Ready, UserBuffers, mutants};
-use crate::mem::account::{Account, Charge, Kind};
+mod marks;
+mod state;
+
+use super::control::Control;
+use super::{Io, Notifier, Ready, UserBuffers, mutants, timeout};
 use crate::mem::fallible;
 use crate::sync::{self, Mutex, rank};
-use alloc::collections::VecDeque;
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use foundation::{ByteCount, Errno};
+
+pub(super) use marks::{Attach, Taken, Writing};
+pub(super) use state::Moved;
+use state::{State, put_front};
 
 /// Initial capacity in bytes, as on Linux.
 pub const CAPACITY: usize = 64 * 1024;
@@ -38,91 +44,6 @@ const TINY: usize = 32;
 /// Bytes of the capacities of all pipes.
 static ALL: AtomicUsize = AtomicUsize::new(0);
 
-pub(super) struct State {
-    pub(super) bytes: VecDeque<u8>,
-    /// One of the threads that wait for bytes, if its buffer is in a program's memory.
-    waiting: Waiting<usize>,
-    /// For the memory of `bytes`, once there is some.
-    charge: Option<Charge>,
-    /// Maximum of bytes in the queue.
-    capacity: usize,
-    reader_gone: bool,
-    writer_gone: bool,
-}
-
-impl State {
-    fn space(&self) -> usize {
-        self.capacity.saturating_sub(self.bytes.len())
-    }
-
-    /// Releases the bytes and their memory.
-    fn clear(&mut self) {
-        self.bytes = VecDeque::new();
-        self.charge = None;
-    }
-
-    /// Copies bytes to where a thread waits for them. False where none does, or they cannot be
-    /// copied without waiting.
-    fn hand_over(&mut self, bytes: &[u8]) -> bool {
-        let is_next = self.bytes.is_empty() || mutants::overtake();
-        is_next
-            && !bytes.is_empty()
-            && self.waiting.hand(|space, to| {
-                let fits = bytes.len() <= to.len() && space.copy_out_mapped(to, bytes);
-                fits.then_some(bytes.len())
-            })
-    }
-
-    /// Moves the bytes that can be copied without a fault; `None` where bytes may come.
-    #[inline]
-    fn move_out(&mut self, io: &Io<'_>, to: &mut UserBuffers) -> Option<Moved> {
-        let available = self.bytes.len();
-        if available == 0 {
-            let is_end = self.writer_gone || self.reader_gone;
-            return is_end.then_some(Moved::FromQueue { available: 0, copied: 0 });
-        }
-        if mutants::consume_early() {
-            return Some(Moved::FromQueue { available, copied: 0 });
-        }
-        let (front, back) = self.bytes.as_slices();
-        let mut copied = to.try_put(io.space, front);
-        if copied == front.len() && !back.is_empty() {
-            copied += to.try_put(io.space, back);
-        }
-        if copied == available {
-            self.bytes.clear();
-        } else {
-            self.bytes.drain(..copied);
-        }
-        Some(Moved::FromQueue { available, copied })
-    }
-
-    /// Makes memory for `more` bytes, which fit.
-    fn grow(&mut self, account: &Arc<Account>, more: usize) -> Result<(), Errno> {
-        let needed = self.bytes.len() + more;
-        if needed <= self.bytes.capacity() {
-            return Ok(());
-        }
-        let wanted = needed.next_power_of_two().max(SMALL);
-        match &mut self.charge {
-            Some(charge) => charge.transfer(account, wanted)?,
-            None => self.charge = Some(Charge::take(account, Kind::Pipes, wanted)?),
-        }
-        let more = wanted - self.bytes.len();
-        Ok(fallible::reserve_exact(&mut self.bytes, more)?)
-    }
-}
-
-/// Bytes that have come to a reader.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Moved {
-    /// So many were copied to where it waited.
-    Handed(usize),
-    /// So many were in the queue, and so many of them could be copied without a fault: none of none
-    /// at the end of the stream.
-    FromQueue { available: usize, copied: usize },
-}
-
 /// The queue between two ends.
 pub(super) struct Ring {
     pub(super) state: Mutex<State, rank::Pipe>,
@@ -134,9 +55,7 @@ impl Ring {
         let is_crowded = ALL.load(Ordering::Relaxed) + CAPACITY > MAX_ALL;
         let capacity = if is_crowded { PIPE_BUF } else { CAPACITY };
         ALL.fetch_add(capacity, Ordering::Relaxed);
-        let bytes = VecDeque::new();
-        let (waiting, reader_gone, writer_gone) = (Waiting::default(), false, false);
-        let state = State { bytes, waiting, charge: None, capacity, reader_gone, writer_gone };
+        let state = State::new(capacity);
         Arc::new(Self { state: Mutex::new(state), changed: Notifier::new() })
     }
 
@@ -173,9 +92,32 @@ impl Ring {
     pub(super) fn close_reader(&self) {
         let mut state = self.state.lock();
         state.reader_gone = true;
-        state.clear();
+        let marks = state.clear();
         drop(state);
+        drop(marks);
         self.changed.notify();
+    }
+
+    /// As [`close_writer`](Self::close_writer), by an end that has not read all.
+    pub(super) fn reset(&self) {
+        self.state.lock().was_reset = true;
+        self.close_writer();
+    }
+
+    /// Whether the other end was reset, and whether that is to be reported still.
+    pub(super) fn was_reset(&self) -> bool {
+        self.state.lock().was_reset
+    }
+
+    /// Takes the report of a reset.
+    pub(super) fn take_reset(&self) -> bool {
+        core::mem::take(&mut self.state.lock().was_reset)
+    }
+
+    /// Whether the reading side, and whether the writing side is closed.
+    pub(super) fn closed(&self) -> (bool, bool) {
+        let state = self.state.lock();
+        (state.reader_gone, state.writer_gone)
     }
 
     pub(super) fn close_writer(&self) {
@@ -188,26 +130,14 @@ impl Ring {
     pub(super) fn set_sides(&self, reader: bool, writer: bool) {
         let mut state = self.state.lock();
         (state.reader_gone, state.writer_gone) = (!reader, !writer);
-        if !reader && !writer {
-            state.clear();
-        }
+        let marks = if !reader && !writer { state.clear() } else { None };
         drop(state);
+        drop(marks);
         self.changed.notify();
     }
 
     pub(super) fn len(&self) -> usize {
         self.state.lock().bytes.len()
-    }
-
-    /// Whether the reading side is closed.
-    pub(super) fn is_refused(&self) -> bool {
-        self.state.lock().reader_gone
-    }
-
-    /// Whether nothing can be written any more.
-    pub(super) fn is_over(&self) -> bool {
-        let state = self.state.lock();
-        state.reader_gone || state.writer_gone
     }
 
     /// Readiness of the reading side.
@@ -230,12 +160,24 @@ impl Ring {
 
     /// Moves bytes to a reader. Returns at least 1, or 0 at the end of the stream.
     pub(super) fn read(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<ByteCount, Errno> {
+        self.receive(io, to, &mut Taken::default())
+    }
+
+    /// The same with the control data of the bytes.
+    #[inline]
+    pub(super) fn receive(
+        &self,
+        io: &Io<'_>,
+        to: &mut UserBuffers,
+        taken: &mut Taken,
+    ) -> Result<ByteCount, Errno> {
         let (mut done, mut from_queue) = (ByteCount::ZERO, false);
         while !to.remaining().is_zero() {
             let moved = if done.is_zero() && !io.nonblocking {
-                self.wait_to_move(io, to)?
+                self.wait_to_move(io, to, taken)?
             } else {
-                match self.state.lock().move_out(io, to) {
+                taken.has_bytes = !done.is_zero();
+                match self.state.lock().move_out(io, to, taken) {
                     Some(moved) => moved,
                     None if done.is_zero() => return Err(Errno::EAGAIN),
                     None => break,
@@ -267,7 +209,12 @@ impl Ring {
     }
 
     /// Waits until there are bytes, and moves them.
-    fn wait_to_move(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<Moved, Errno> {
+    fn wait_to_move(
+        &self,
+        io: &Io<'_>,
+        to: &mut UserBuffers,
+        taken: &mut Taken,
+    ) -> Result<Moved, Errno> {
         let (mut waits, mut looked) = (false, false);
         let mut look = || {
             let mut state = self.state.lock();
@@ -281,7 +228,7 @@ impl Ring {
                 return None;
             }
             looked = true;
-            let moved = state.move_out(io, to);
+            let moved = state.move_out(io, to, taken);
             if moved.is_some() {
                 if waits {
                     state.waiting.leave();
@@ -299,9 +246,9 @@ impl Ring {
 
     /// As [`read`](Self::read) begins to wait.
     #[cfg(test)]
-    pub(super) fn begin_wait(&self, place: super::waiter::Place<'_>) {
+    pub(super) fn begin_wait(&self, place: crate::file::waiter::Place<'_>) {
         let mut state = self.state.lock();
-        state.waiting = Waiting::default();
+        state.waiting = crate::file::waiter::Waiting::default();
         state.waiting.begin(place);
     }
 
@@ -320,17 +267,21 @@ impl Ring {
     }
 
     /// Copies bytes to a reader; they stay in the queue. Returns at least 1, or 0 at the end.
-    pub(super) fn peek(&self, io: &Io<'_>, to: &mut UserBuffers) -> Result<ByteCount, Errno> {
+    pub(super) fn peek(
+        &self,
+        io: &Io<'_>,
+        to: &mut UserBuffers,
+        taken: &mut Taken,
+    ) -> Result<ByteCount, Errno> {
         while !to.remaining().is_zero() {
             let Some(available) = self.wait_readable(io)? else { break };
             to.prepare_write(io.space, available)?;
             let state = self.state.lock();
-            let (front, back) = state.bytes.as_slices();
-            let mut copied = to.try_put(io.space, front);
-            if copied == front.len() {
-                copied += to.try_put(io.space, back);
-            }
+            let marks = state.marks.as_ref().map(|marks| marks.limit(taken));
+            let (limit, control) = marks.unwrap_or((usize::MAX, None));
+            let copied = put_front(&state.bytes, state.bytes.len().min(limit), io, to);
             if copied > 0 {
+                taken.control = control.map(Control::try_clone).transpose()?.map(Box::new);
                 return Ok(ByteCount::of_len(copied));
             }
         }
@@ -353,20 +304,31 @@ impl Ring {
 
     /// Moves bytes from a writer. EPIPE without a reader.
     pub(super) fn write(&self, io: &Io<'_>, from: &mut UserBuffers) -> Result<ByteCount, Errno> {
+        self.transmit(io, from, &mut Writing::plain())
+    }
+
+    /// The same with control data.
+    #[inline]
+    pub(super) fn transmit(
+        &self,
+        io: &Io<'_>,
+        from: &mut UserBuffers,
+        writing: &mut Writing,
+    ) -> Result<ByteCount, Errno> {
         if from.remaining().is_zero() {
             return Ok(ByteCount::ZERO);
         }
         if from.remaining() <= ByteCount::of_len(TINY) {
             let mut bytes = [0; TINY];
             let taken = from.take(io.space, &mut bytes)?;
-            let pushed = self.push(io, bytes.get(..taken).unwrap_or_default());
+            let pushed = self.push(io, bytes.get(..taken).unwrap_or_default(), writing);
             return pushed.map(ByteCount::of_len);
         }
         if from.remaining() <= ByteCount::of_len(SMALL) {
-            return self.write_by(io, from, &mut [0; SMALL]);
+            return self.write_by(io, from, &mut [0; SMALL], writing);
         }
         let mut chunk = fallible::filled(0, PIPE_BUF)?;
-        self.write_by(io, from, &mut chunk)
+        self.write_by(io, from, &mut chunk, writing)
     }
 
     /// Moves bytes from a writer by way of `chunk`.
@@ -375,6 +337,7 @@ impl Ring {
         io: &Io<'_>,
         from: &mut UserBuffers,
         chunk: &mut [u8],
+        writing: &mut Writing,
     ) -> Result<ByteCount, Errno> {
         let mut written = ByteCount::ZERO;
         while !from.remaining().is_zero() {
@@ -382,7 +345,7 @@ impl Ring {
             let chunk = chunk.get_mut(..length).unwrap_or_default();
             let step = from
                 .take(io.space, chunk)
-                .and_then(|taken| self.push(io, chunk.get(..taken).unwrap_or_default()));
+                .and_then(|taken| self.push(io, chunk.get(..taken).unwrap_or_default(), writing));
             match step {
                 Ok(count) => written += ByteCount::of_len(count),
                 Err(error) => return if !written.is_zero() { Ok(written) } else { Err(error) },
@@ -395,13 +358,15 @@ impl Ring {
     }
 
     /// Appends all of `chunk` at once; waits for space.
-    fn push(&self, io: &Io<'_>, chunk: &[u8]) -> Result<usize, Errno> {
-        let attempt = || {
+    fn push(&self, io: &Io<'_>, chunk: &[u8], writing: &mut Writing) -> Result<usize, Errno> {
+        let Writing { attach, deadline } = writing;
+        let mut attempt = || {
             let mut state = self.state.lock();
             if state.reader_gone || state.writer_gone {
                 return Some(Err(Errno::EPIPE));
             }
-            if state.hand_over(chunk) {
+            let is_plain = matches!(attach, Attach::Nothing);
+            if is_plain && state.hand_over(chunk) {
                 return Some(Ok(chunk.len()));
             }
             if state.space() < chunk.len() {
@@ -410,13 +375,17 @@ impl Ring {
             if let Err(error) = state.grow(io.account(), chunk.len()) {
                 return Some(Err(error));
             }
+            if !is_plain && let Err(error) = state.mark(chunk.len(), attach) {
+                return Some(Err(error));
+            }
             state.bytes.extend(chunk);
             Some(Ok(chunk.len()))
         };
         let pushed = match attempt() {
             Some(pushed) => pushed,
             None if io.nonblocking => Err(Errno::EAGAIN),
-            None => self.changed.wait(attempt)?,
+            None => timeout::wait(&self.changed, false, deadline.as_ref(), attempt)?
+                .unwrap_or(Err(Errno::EAGAIN)),
         };
         if pushed.is_ok() {
             self.changed.notify_of(Ready::READ);

@@ -252,6 +252,11 @@ pub trait FileObject: Any + Send + Sync {
         Ready::READ | Ready::WRITE
     }
 
+    /// Whether [`poll`](Self::poll) depends on the process that calls it.
+    fn is_per_caller(&self) -> bool {
+        false
+    }
+
     /// Passes the notifiers that report changes of [`poll`](Self::poll), each with what its changes
     /// can concern. None where the object is always ready, as regular files are: then epoll refuses
     /// it. Always the same ones for one object.

@@ -5,6 +5,7 @@
 //!
 //! Lock: `setting`, not held while the object is looked at or a signal is sent.
 
+use super::FileType::{CharacterDevice, Pipe, Socket};
 use super::notify::{self, Change, Wake, Watched, Watcher};
 use super::{Fd, IoOwner, IoSignal, OpenFile, Ready, Status, tasks};
 use crate::mem::account::{Account, Charge, Kind};
@@ -75,14 +76,17 @@ impl SignalIo {
     }
 }
 
-/// Sets or clears `O_ASYNC` by a descriptor. False where the object is always ready, and never
-/// sends signals.
+/// Sets or clears `O_ASYNC` by a descriptor. False where the object never sends signals: it is
+/// always ready, or has no type, such as an epoll.
 pub fn set_async(
     file: &Arc<OpenFile>,
     fd: Fd,
     is_on: bool,
     account: &Arc<Account>,
 ) -> Result<bool, Errno> {
+    if !matches!(file.object().type_and_mode()?.0, Pipe | Socket | CharacterDevice) {
+        return Ok(false);
+    }
     let mut status = file.status();
     if status.contains(Status::ASYNC) == is_on {
         return Ok(true);

@@ -135,6 +135,10 @@ impl FileObject for SignalFile {
         ready
     }
 
+    fn is_per_caller(&self) -> bool {
+        true
+    }
+
     fn notifiers(&self, visit: &mut dyn FnMut(&Notifier, Ready)) {
         visit(&SENT, Ready::READ);
     }

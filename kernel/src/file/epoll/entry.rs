@@ -134,6 +134,14 @@ impl Entry {
         events & (linux::EPOLLONESHOT | linux::EPOLLET) == 0
     }
 
+    /// Undoes [`reported`](Self::reported) of an entry that had this interest, unless it was
+    /// changed since.
+    pub(super) fn rearm(&self, before: Interest) {
+        if self.interest().events == before.events & FLAGS {
+            self.events.store(before.events, Ordering::Relaxed);
+        }
+    }
+
     /// Marks it as queued. False where it is already, or was removed.
     pub(super) fn begin_queued(&self) -> bool {
         !self.has_ended.load(Ordering::Relaxed) && !self.is_queued.swap(true, Ordering::Relaxed)
@@ -162,8 +170,13 @@ impl Watcher for Entry {
             epoll.pass_on(change);
             return false;
         }
-        let is_ready = || self.file().is_some_and(|file| self.found(&file) != 0);
-        if wake == Wake::No || !is_ready() {
+        let Some(file) = self.file() else { return false };
+        if file.object().is_per_caller() {
+            // Whether it is ready for those who wait is not known here.
+            epoll.pass_on(change);
+            return false;
+        }
+        if wake == Wake::No || self.found(&file) == 0 {
             return false;
         }
         let is_enough = epoll.changed.is_awaited();

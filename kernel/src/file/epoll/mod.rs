@@ -233,8 +233,8 @@ impl Epoll {
         Some(entry)
     }
 
-    /// Passes the events and the data of up to `max` entries that are ready to `sink`. Returns how
-    /// many; the error of `sink` where that was the first.
+    /// Passes the events and the data of up to `max` entries that are ready to `sink`, which may
+    /// wait. Returns how many; the error of `sink` where that was the first.
     pub fn take(
         &self,
         max: usize,
@@ -253,16 +253,30 @@ impl Epoll {
             if events == 0 {
                 continue;
             }
-            if let Err(error) = sink(count, events, entry.interest().data) {
-                self.state.lock().queue_first(entry);
+            // What the report does to the entry is done before `sink`, which may wait: others may
+            // take or change the entry meanwhile.
+            let interest = entry.interest();
+            if entry.reported() {
+                self.state.lock().queue(entry.clone());
+            }
+            if let Err(error) = sink(count, events, interest.data) {
+                self.undo_report(entry, interest);
                 return if count > 0 { Ok(count) } else { Err(error) };
             }
             count += 1;
-            if entry.reported() {
-                self.state.lock().queue(entry);
-            }
         }
         Ok(count)
+    }
+
+    /// The report of an entry that had this interest did not reach anybody: it is to be reported
+    /// again.
+    fn undo_report(&self, entry: Arc<Entry>, interest: Interest) {
+        {
+            let mut state = self.state.lock();
+            entry.rearm(interest);
+            state.queue_first(entry);
+        }
+        self.changed.notify_of(Ready::READ);
     }
 
     /// Waits until `ready` returns a value; evaluates it after changes of the entries.

@@ -95,6 +95,9 @@ fn owners_of_files() -> Outcome {
     let regular = file(b"f", b"x")?;
     check_eq!(set_flags(regular, ASYNC), Ok(0));
     check_eq!(ok!(flags(regular)) & ASYNC, 0);
+    let counter = Fd(ok!(raw(abi::__NR_eventfd2, &[0, 0])) as i32);
+    check_eq!(set_flags(counter, ASYNC), Ok(0));
+    check_eq!(ok!(flags(counter)) & ASYNC, 0);
     let on = 1u32;
     let place = (&raw const on).addr();
     check_eq!(raw(abi::__NR_ioctl, &[regular.argument(), REQUEST, place]), Err(Errno::ENOTTY));

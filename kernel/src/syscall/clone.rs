@@ -26,7 +26,13 @@ pub fn clone(
     child_tid: UserAddr,
     tls: UserAddr,
 ) -> Result<u64, Errno> {
-    let request = Request { stack, parent_tid, child_tid, tls, ..Request::decode(flags)? };
+    // The descriptor and the number would be written to one place.
+    let both = CloneFlags::PIDFD | CloneFlags::PARENT_SET_TID;
+    let request = Request::decode(flags)?;
+    if request.flags.contains(both) {
+        return Err(Errno::EINVAL);
+    }
+    let request = Request { stack, parent_tid, child_tid, tls, pidfd: parent_tid, ..request };
     fork::clone(current, &request).map(u64::from)
 }
 
@@ -64,7 +70,7 @@ fn read(current: &Current, arguments: UserAddr, bytes: usize) -> Result<[u8; KNO
 fn decode(bytes: &[u8; KNOWN_BYTES]) -> Result<Request, Errno> {
     const SIGNALS: u64 = 0xff;
     let argument = |index: usize| word(bytes, 8 * index);
-    let [flags, child_tid, parent_tid, exit_signal] = [0, 2, 3, 4].map(argument);
+    let [flags, pidfd, child_tid, parent_tid, exit_signal] = [0, 1, 2, 3, 4].map(argument);
     let [stack, stack_bytes, tls, numbers, number_count] = [5, 6, 7, 8, 9].map(argument);
     let is_legacy = flags & (SIGNALS | CloneFlags::DETACHED.bits()) != 0;
     let signal = u8::try_from(exit_signal).map(Signal).map_err(|_| Errno::EINVAL)?;
@@ -89,6 +95,7 @@ fn decode(bytes: &[u8; KNOWN_BYTES]) -> Result<Request, Errno> {
         parent_tid: UserAddr(parent_tid),
         child_tid: UserAddr(child_tid),
         tls: UserAddr(tls),
+        pidfd: UserAddr(pidfd),
         ..request
     })
 }

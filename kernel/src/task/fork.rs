@@ -4,8 +4,8 @@
 use super::process::Inheritance;
 use super::signal::{MAX_SIGNAL, SIGCHLD, Signal};
 use super::thread::InitialState;
-use super::{Current, Process, Thread, family, mutants, scheduler};
-use crate::file::IoCaller;
+use super::{Current, Process, Thread, family, mutants, pid_file, scheduler};
+use crate::file::{Caller, IoCaller};
 use crate::mem::{Account, Occupant, Space, USER_END, UserAddr, UserSlice};
 use crate::sync::{Interrupt, Mutex};
 use alloc::sync::Arc;
@@ -24,6 +24,8 @@ bitflags::bitflags! {
         const FILES = 0x400;
         /// Share signal actions; only together with `VM`.
         const SIGHAND = 0x800;
+        /// Open the child as a file of the caller.
+        const PIDFD = 0x1000;
         /// The parent waits until the child has called exec or ended.
         const VFORK = 0x4000;
         /// Make a child of the caller's parent.
@@ -69,6 +71,8 @@ pub struct Request {
     pub child_tid: UserAddr,
     /// The FS base that `SET_TLS` sets.
     pub tls: UserAddr,
+    /// Where `PIDFD` writes the descriptor.
+    pub pidfd: UserAddr,
 }
 
 impl Request {
@@ -95,7 +99,10 @@ impl Request {
         let needs = |flag, needed| !flags.contains(flag) || flags.contains(needed);
         let sound = needs(CloneFlags::THREAD, CloneFlags::SIGHAND)
             && needs(CloneFlags::SIGHAND, CloneFlags::VM);
+        let is_pidfd_sound = !flags.contains(CloneFlags::PIDFD)
+            || !flags.intersects(CloneFlags::THREAD | CloneFlags::DETACHED);
         if !sound
+            || !is_pidfd_sound
             || exit_signal > MAX_SIGNAL
             || flags.contains(CloneFlags::SIGHAND | CloneFlags::CLEAR_SIGHAND)
         {
@@ -141,13 +148,13 @@ pub fn clone(current: &Current, request: &Request) -> Result<u32, Errno> {
     }
     write_numbers(current, &memory, request, tid)?;
     drop(memory);
-
-    scheduler::reserve()?;
-    family::add_thread(&thread)?;
-    if let Err(error) = process.add_thread(&thread) {
-        if !mutants::keep_failed_thread() {
-            family::remove_thread(tid);
-        }
+    let opened = if flags.contains(CloneFlags::PIDFD) {
+        Some(pid_file::install(current, &process, request.pidfd)?)
+    } else {
+        None
+    };
+    if let Err(error) = register(&process, &thread) {
+        drop(opened.and_then(|fd| current.files().lock().remove(fd).ok()));
         return Err(error);
     }
     if !is_thread {
@@ -167,6 +174,17 @@ pub fn clone(current: &Current, request: &Request) -> Result<u32, Errno> {
             process.vfork_queue.wait(Interrupt::Killable, || process.is_vfork_done().then_some(()));
     }
     Ok(tid)
+}
+
+/// Adds a thread to the table and to its process.
+fn register(process: &Process, thread: &Arc<Thread>) -> Result<(), Errno> {
+    scheduler::reserve()?;
+    family::add_thread(thread)?;
+    process.add_thread(thread).inspect_err(|_| {
+        if !mutants::keep_failed_thread() {
+            family::remove_thread(thread.tid);
+        }
+    })
 }
 
 /// The caller's registers, with result 0, and what the request sets of them. EPERM for a thread

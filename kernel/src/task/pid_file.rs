@@ -4,10 +4,15 @@
 //! file never refers to the new process.
 #![forbid(unsafe_code)]
 
-use super::Process;
 use super::process::Life;
-use crate::file::{FileObject, FileType, Notifier, Ready, Stat, nameless_stat};
+use super::{Current, Process};
+use crate::file::{
+    Caller, Descriptor, Fd, FileObject, FileType, IoCaller, Notifier, OnExec, OpenFile, Ready,
+    Stat, Status, nameless_stat,
+};
+use crate::mem::UserAddr;
 use crate::mem::account::{Account, Charge, Kind};
+use crate::mem::limits::Resource;
 use alloc::sync::{Arc, Weak};
 use foundation::Errno;
 
@@ -35,6 +40,31 @@ impl PidFile {
         let current = super::find_process(process.pid);
         current.filter(|current| Arc::ptr_eq(current, &process)).ok_or(Errno::ESRCH)
     }
+}
+
+/// Opens a process as a file that exec closes, and writes the descriptor to the caller's memory.
+/// Nothing stays open after an error.
+pub(super) fn install(
+    current: &Current,
+    process: &Arc<Process>,
+    place: UserAddr,
+) -> Result<Fd, Errno> {
+    let object = PidFile::new(process, current.account())?;
+    let status = Status::READ | Status::WRITE;
+    let file = OpenFile::nameless(object, status, current.account())?;
+    let limit = current.account().limits.get(Resource::Files) as usize;
+    // On failure the file is dropped after the lock is released.
+    let spare = file.clone();
+    let descriptor = Descriptor { file, on_exec: OnExec::Close };
+    let fd = current.files().lock().insert(descriptor, 0..limit);
+    drop(spare);
+    let fd = fd?;
+    if let Err(error) = current.write(place, &fd.0.to_le_bytes()) {
+        let removed = current.files().lock().remove(fd);
+        drop(removed);
+        return Err(error);
+    }
+    Ok(fd)
 }
 
 impl FileObject for PidFile {

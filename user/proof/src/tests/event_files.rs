@@ -273,6 +273,28 @@ fn process_file() -> Outcome {
     Ok(())
 }
 
+/// clone(2) opens the child as a file, which the child does not have.
+#[guest_test]
+fn process_file_of_clone() -> Outcome {
+    const PIDFD: u32 = 0x1000;
+    let mut number = -1i32;
+    let place = (&raw mut number).addr();
+    let clone = |flags: u32, place: usize| {
+        raw(abi::__NR_clone, &[(flags | abi::SIGCHLD) as usize, 0, place, 0, 0])
+    };
+    let Some(ended) = Some(ok!(clone(PIDFD, place))).filter(|&child| child != 0) else {
+        sys::exit(i32::from(sys::fcntl(Fd(number), abi::F_GETFD, 0) != Err(Errno::EBADF)));
+    };
+    let fd = Fd(number);
+    check_eq!(sys::fcntl(fd, abi::F_GETFD, 0), Ok(1));
+    check_eq!(wait(fd, abi::WEXITED), Ok([abi::SIGCHLD as i32, 1, ended as i32, 0]));
+    check_eq!(clone(PIDFD | abi::CLONE_PARENT_SETTID, place), Err(Errno::EINVAL));
+    check_eq!(clone(PIDFD | abi::CLONE_DETACHED, place), Err(Errno::EINVAL));
+    check_eq!(clone(PIDFD, 0), Err(Errno::EFAULT));
+    check_eq!(ok!(sys::dup(fd)), Fd(fd.0 + 1));
+    Ok(())
+}
+
 #[guest_test]
 fn process_file_errors() -> Outcome {
     let own = sys::getpid();

@@ -98,6 +98,23 @@ const PERL: &[&str] = &[
     "/usr/share/perl/5.36/PerlIO.pm",
 ];
 
+/// Python's library, and those of its own tests that cases run, by `python_tests.py`.
+const PYTHON_TESTS: Files = Files {
+    has_tree: true,
+    packages: &[
+        ("libpython3.11-minimal", "usr/lib/python3.11"),
+        ("libpython3.11-stdlib", "usr/lib/python3.11"),
+        ("libpython3.11-testsuite", "usr/lib/python3.11/test/lock_tests.py"),
+        ("libpython3.11-testsuite", "usr/lib/python3.11/test/test_fcntl.py"),
+        ("libpython3.11-testsuite", "usr/lib/python3.11/test/test_shutil.py"),
+        ("libpython3.11-testsuite", "usr/lib/python3.11/test/test_tempfile.py"),
+        ("libpython3.11-testsuite", "usr/lib/python3.11/test/test_threading.py"),
+        ("libpython3.11-testsuite", "usr/lib/python3.11/test/tf_inherit_check.py"),
+    ],
+    // The C library loads it when a thread is cancelled.
+    machine: &["/lib/x86_64-linux-gnu/libgcc_s.so.1"],
+};
+
 /// A named script for the group's interpreter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Case {
@@ -311,6 +328,17 @@ pub const GROUPS: &[Group] = &[
     Group {
         files: Files { machine: PERL, ..Files::NONE },
         ..group("perl", "busybox sh", &["perl"], include_str!("../../foreign/perl.cases"))
+    },
+    Group {
+        files: PYTHON_TESTS,
+        memory: "256M",
+        limit_s: 900,
+        ..group(
+            "python_tests",
+            "busybox sh",
+            &["python3.11"],
+            include_str!("../../foreign/python_tests.cases"),
+        )
     },
     Group {
         files: PYTHON_LMDB,

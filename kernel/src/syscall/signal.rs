@@ -60,6 +60,7 @@ pub fn rt_sigaction(
                 for thread in process.threads() {
                     thread.signals.lock().pending.remove(set);
                 }
+                posix_timer::schedule_again(process);
             }
         }
     }

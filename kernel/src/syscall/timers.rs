@@ -55,6 +55,11 @@ pub fn timer_create(
     Ok(0)
 }
 
+/// The number of a timer that the program has made, perhaps; EINVAL for a negative one.
+fn made(id: u32) -> Result<u32, Errno> {
+    i32::try_from(id).map(|_| id).map_err(|_| Errno::EINVAL)
+}
+
 /// Writes a `struct itimerspec`.
 fn write(current: &Current, to: UserAddr, (left, period): (u64, u64)) -> Result<u64, Errno> {
     current.write(to, &timespec(period))?;
@@ -71,6 +76,7 @@ pub fn timer_settime(
     new: UserAddr,
     old: UserAddr,
 ) -> Result<u64, Errno> {
+    let id = made(id)?;
     if new.is_null() {
         return Err(Errno::EINVAL);
     }
@@ -89,15 +95,15 @@ pub fn timer_settime(
 
 /// Implements timer_gettime(2).
 pub fn timer_gettime(current: &Current, id: u32, value: UserAddr) -> Result<u64, Errno> {
-    write(current, value, posix_timer::left(current.process(), id)?)
+    write(current, value, posix_timer::left(current.process(), made(id)?)?)
 }
 
 /// Implements timer_getoverrun(2).
 pub fn timer_getoverrun(current: &Current, id: u32) -> Result<u64, Errno> {
-    current.process().timers.overrun(id)
+    current.process().timers.overrun(made(id)?)
 }
 
 /// Implements timer_delete(2).
 pub fn timer_delete(current: &Current, id: u32) -> Result<u64, Errno> {
-    posix_timer::delete(current.process(), id).map(|()| 0)
+    posix_timer::delete(current.process(), made(id)?).map(|()| 0)
 }

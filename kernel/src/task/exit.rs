@@ -51,6 +51,8 @@ pub(super) fn end_thread(thread: Arc<Thread>) -> ! {
     let last = process.remove_thread(thread.tid);
     let registered = family::remove_thread(thread.tid);
     drop(registered);
+    // Whoever began to wait for its locks meanwhile.
+    futex::lock::owner_ended(thread.tid);
     scheduler::release_reserve();
     if last {
         end_process(&process, thread.own_status());
@@ -74,6 +76,7 @@ fn clear_child_tid(thread: &Thread) {
 
 /// Ends a process after its last thread.
 fn end_process(process: &Arc<Process>, own_status: WaitStatus) {
+    process.note_end();
     trace::ended(process.pid);
     process.replace_files(None).into_iter().for_each(FdTable::release);
     file::lock::process_ended(process.pid);
@@ -94,16 +97,17 @@ fn end_process(process: &Arc<Process>, own_status: WaitStatus) {
         init::ended(status);
     }
     let own = family::relations(process.pid);
-    let (orphans, reaper) = family::reparent_children(process.pid);
+    let orphans = family::reparent_children(process.pid);
     if let Some(own) = own {
         send::continue_orphaned_groups(own, &orphans);
     }
     let processes = || orphans.iter().filter_map(|&orphan| find_process(orphan));
     processes().for_each(|orphan| note_parent_death(&orphan, process.pid));
-    if processes().any(|orphan| is_zombie(&orphan))
-        && let Some(reaper) = find_process(reaper)
-    {
-        reaper.children_queue.wake_all();
+    for orphan in processes() {
+        let life = orphan.state.lock().life;
+        if let Life::Zombie(status) = life {
+            notify_parent(&orphan, status);
+        }
     }
     notify_parent(process, status);
 }

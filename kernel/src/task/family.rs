@@ -114,7 +114,7 @@ impl Family {
         let adopts = |pid: &u32| {
             self.members.get(pid).is_some_and(|member| {
                 let process = &member.process;
-                process.choices.is_subreaper.load(Ordering::Relaxed) && !process.is_ending()
+                process.choices.is_subreaper.load(Ordering::Relaxed) && !process.has_begun_to_end()
             })
         };
         above.take_while(|&pid| pid != 0).find(adopts).unwrap_or(super::INIT_PID)
@@ -173,10 +173,10 @@ pub(super) fn new_number(creator: Option<u32>) -> Result<u32, Errno> {
     Err(Errno::EAGAIN)
 }
 
-/// Adds a process, in its parent's group and session.
-pub(super) fn add_process(process: &Arc<Process>, parent: u32) {
+/// Adds a process, in the group and session of the one that made it.
+pub(super) fn add_process(process: &Arc<Process>, parent: u32, creator: u32) {
     let mut family = FAMILY.lock();
-    let inherited = family.members.get(&parent).map(|member| member.relations);
+    let inherited = family.members.get(&creator).map(|member| member.relations);
     let own = Relations { parent, group: process.pid, session: process.pid };
     let relations = inherited.map_or(own, |inherited| Relations { parent, ..inherited });
     process.parent.store(parent, Ordering::Relaxed);
@@ -229,8 +229,8 @@ pub(super) fn remove_process(pid: u32) {
 }
 
 /// Makes the children of an ending process those of the nearest process above that adopts orphans,
-/// or of PID 1. Returns their numbers, and the new parent's.
-pub(super) fn reparent_children(pid: u32) -> (BTreeSet<u32>, u32) {
+/// or of PID 1. Returns their numbers.
+pub(super) fn reparent_children(pid: u32) -> BTreeSet<u32> {
     let mut family = FAMILY.lock();
     let reaper = family.reaper_of(pid);
     let (children, mut with_news) = family
@@ -251,7 +251,7 @@ pub(super) fn reparent_children(pid: u32) -> (BTreeSet<u32>, u32) {
         reaper.children.extend(&children);
         reaper.with_news.append(&mut with_news);
     }
-    (children, reaper)
+    children
 }
 
 /// The process of a number.

@@ -163,7 +163,7 @@ pub fn clone(current: &Current, request: &Request) -> Result<u32, Errno> {
         } else {
             None
         };
-        family::add_process(&process, parent.unwrap_or(current.pid()));
+        family::add_process(&process, parent.unwrap_or(current.pid()), current.pid());
         crate::trace::inherit(current.pid(), process.pid);
     }
     scheduler::wake(&thread);

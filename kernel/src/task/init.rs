@@ -51,7 +51,7 @@ pub fn make(image: &[u8], path: &[u8], files: FdTable) -> Result<(), Errno> {
     let thread = Thread::new(pid, process.clone(), space, initial)?;
     scheduler::reserve()?;
     process.add_thread(&thread)?;
-    family::add_process(&process, 0);
+    family::add_process(&process, 0, 0);
     family::add_thread(&thread)?;
     scheduler::wake(&thread);
     super::kernel_threads::make_first()

@@ -41,8 +41,10 @@ pub fn set(process: &Process, id: u32, when: When, period_ns: u64) -> Result<(u6
     let before = left(process, id)?;
     let deadline_ns = match when {
         When::Never => NEVER,
-        When::After(ns) => now_ns(process, process.timers.clock(id)?).saturating_add(ns),
-        When::At(ns) => ns,
+        When::After(ns) => {
+            now_ns(process, process.timers.clock(id)?).saturating_add(ns).min(NEVER - 1)
+        }
+        When::At(ns) => ns.min(NEVER - 1),
     };
     let (old, needs_entry) = process.timers.set(id, Setting { deadline_ns, period_ns })?;
     old.into_iter().for_each(due::cancel);
@@ -64,9 +66,10 @@ pub fn left(process: &Process, id: u32) -> Result<(u64, u64), Errno> {
     process.timers.left(id, now_ns(process, process.timers.clock(id)?))
 }
 
-/// Removes a timer. A signal that it has sent stays pending. EINVAL if there is none.
+/// Removes a timer, and the signal that it has sent. EINVAL if there is none.
 pub fn delete(process: &Process, id: u32) -> Result<(), Errno> {
     process.timers.delete(id)?.into_iter().for_each(due::cancel);
+    forget_signals(process, Some(id));
     Ok(())
 }
 
@@ -75,14 +78,48 @@ pub(super) fn delete_all(process: &Process) {
     while let Some(key) = process.timers.delete_any() {
         key.into_iter().for_each(due::cancel);
     }
+    forget_signals(process, None);
+}
+
+/// Discards the pending signals of a timer, or of all.
+fn forget_signals(process: &Process, id: Option<u32>) {
+    process.pending.lock().remove_of_timers(id);
+    for thread in process.threads() {
+        thread.signals.lock().pending.remove_of_timers(id);
+    }
 }
 
 /// A timer that counts time is due. Called by the handler of the timer interrupt.
 pub(super) fn expired(pid: u32, id: u32) {
     let Some(process) = find_process(pid) else { return };
-    let Some(next_ns) = expire(&process, id, clock::now_ns()) else { return };
-    if next_ns != NEVER {
-        process.timers.set_key(id, due::schedule_timer(next_ns, pid, id));
+    if expire(&process, id, clock::now_ns()).is_some() {
+        schedule_again(&process);
+    }
+}
+
+/// The least time between two entries of a timer, however short its period is.
+const LEAST_NS: u64 = 20_000;
+
+/// Makes entries for the timers that are set and have none. One whose signal is queued gets its
+/// entry when that is delivered: what expires meanwhile is counted then.
+pub fn schedule_again(process: &Process) {
+    let mut last = None;
+    while let Some((id, deadline_ns, notification)) = process.timers.next_without_entry(last) {
+        last = Some(id);
+        if !is_queued(process, id, notification) {
+            let at = deadline_ns.max(clock::now_ns().saturating_add(LEAST_NS));
+            process.timers.set_key(id, due::schedule_timer(at, process.pid, id));
+        }
+    }
+}
+
+/// Whether the signal of a timer waits for delivery.
+fn is_queued(process: &Process, id: u32, notification: Notification) -> bool {
+    match notification {
+        Notification::None | Notification::Wake(_) => false,
+        Notification::Process(signal, _) => process.pending.lock().has_of_timer(signal, id),
+        Notification::Thread(tid, signal, _) => find_thread(tid)
+            .is_some_and(|thread| thread.signals.lock().pending.has_of_timer(signal, id)),
     }
 }
 
@@ -132,10 +169,12 @@ fn expire(process: &Arc<Process>, id: u32, now_ns: u64) -> Option<u64> {
 
 /// The information of a signal that is delivered: with its overrun, if a timer has sent it.
 pub fn delivered(process: &Process, info: SignalInfo) -> SignalInfo {
-    match info.is_of_timer {
-        true => SignalInfo { extra: process.timers.deliver(info.pid), ..info },
-        false => info,
+    if !info.is_of_timer {
+        return info;
     }
+    let extra = process.timers.deliver(info.pid, clock::now_ns());
+    schedule_again(process);
+    SignalInfo { extra, ..info }
 }
 
 /// Waits until a clock of CPU time of the running process has advanced so far. EINTR for a signal,

@@ -33,7 +33,7 @@ fn mark_all(thread: &Thread) {
     let Some([first, offset, pending]) = words(&space, head) else { return };
     let mark = |entry: u64| {
         let address = UserAddr(without_flag(entry).wrapping_add(offset));
-        mark(&space, address, thread.tid, entry & IS_LOCK != 0);
+        mark(&space, address, thread.tid, entry & IS_LOCK != 0)
     };
     let mut next = Some(first);
     for _ in 0..MAX_ENTRIES {
@@ -43,8 +43,10 @@ fn mark_all(thread: &Thread) {
             mark(entry);
         }
     }
-    if pending != 0 {
-        mark(pending);
+    if pending != 0 && mark(pending) == Some(0) && pending & IS_LOCK == 0 {
+        // It has released the futex, but perhaps not woken anybody.
+        let address = UserAddr(without_flag(pending).wrapping_add(offset));
+        let _ = futex::wake(Futex::shared(&space, address), 1, u32::MAX);
     }
 }
 
@@ -65,15 +67,13 @@ fn words<const N: usize>(space: &Space, address: u64) -> Option<[u64; N]> {
 }
 
 /// Marks a futex if the thread holds it. One that is a lock is passed on later
-/// ([`lock::owner_ended`]).
-fn mark(space: &Arc<Space>, address: UserAddr, tid: u32, is_lock: bool) {
+/// ([`lock::owner_ended`]). Returns who held it; 0 for nobody.
+fn mark(space: &Arc<Space>, address: UserAddr, tid: u32, is_lock: bool) -> Option<u32> {
     let is_held = |word: u32| word & OWNER == tid;
     let change = |word: u32| Ok(is_held(word).then_some(word & WAITED_FOR | DIED));
-    if let Ok(word) = update_word(space, address, change)
-        && is_held(word)
-        && word & WAITED_FOR != 0
-        && !is_lock
-    {
+    let word = update_word(space, address, change).ok()?;
+    if is_held(word) && word & WAITED_FOR != 0 && !is_lock {
         let _ = futex::wake(Futex::shared(space, address), 1, u32::MAX);
     }
+    Some(word & OWNER)
 }

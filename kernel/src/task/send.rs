@@ -128,6 +128,7 @@ pub fn begin_end(process: &Arc<Process>, status: WaitStatus) {
         if state.life != Life::Alive {
             return;
         }
+        process.note_end();
         state.life = Life::Ending(status);
         state.stopped = false;
     }

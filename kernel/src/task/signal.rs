@@ -416,6 +416,17 @@ impl Pending {
         self.set.contains(signal) && self.infos.iter().any(is_it)
     }
 
+    /// Discards the signals of a timer, or of all timers.
+    pub fn remove_of_timers(&mut self, id: Option<u32>) {
+        let is_it = |info: &SignalInfo| info.is_of_timer && id.is_none_or(|id| info.pid == id);
+        while let Some(at) = self.infos.iter().position(is_it) {
+            let signal = self.infos.remove(at).signal;
+            if !self.infos.iter().any(|info| info.signal == signal) {
+                self.set = self.set.without(SignalSet::of(signal));
+            }
+        }
+    }
+
     /// Makes space for one more.
     fn grow(&mut self, account: &Arc<Account>) -> Result<(), OutOfMemory> {
         let count = self.infos.len();

@@ -162,6 +162,9 @@ pub fn cpu_timer(process: &Process, which: CpuTimer) -> (u64, u64) {
     process.cpu_watch.timer(which, process.used.get())
 }
 
+/// The least time between two alarms of a process, however short their period is.
+const LEAST_NS: u64 = 20_000;
+
 /// Removes an action that is due, and sets a periodic alarm again.
 fn next_due(now: u64) -> Option<Due> {
     let mut timers = TIMERS.lock();
@@ -173,7 +176,8 @@ fn next_due(now: u64) -> Option<Due> {
     {
         // After a delay, missed periods are skipped.
         let missed = (now - key.0) / period_ns;
-        let key = new_key(key.0.saturating_add((missed + 1).saturating_mul(period_ns)));
+        let next_ns = key.0.saturating_add((missed + 1).saturating_mul(period_ns));
+        let key = new_key(next_ns.max(now + LEAST_NS));
         timers.insert(key, Due::Alarm(pid));
         timers.alarms.insert(pid, (key, period_ns));
     }

@@ -13,7 +13,6 @@ use crate::mem::fallible;
 use crate::task::{current_thread, find_thread};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::mem::take;
 use foundation::Errno;
 
 /// The bits of a word that are its owner's number.
@@ -26,10 +25,12 @@ pub const WAITED_FOR: u32 = 0x8000_0000;
 /// Upper bound for the length of a chain of owners that wait for locks themselves.
 const MAX_CHAIN: usize = 1024;
 
-/// A lock that threads wait for.
+/// A lock that threads wait for, or whose new owner has not run yet.
 pub(super) struct Lock {
     owner: u32,
-    /// In the order of their arrival; never empty.
+    /// Whether the owner has still to write its number: until then the word is out of date.
+    is_unwritten: bool,
+    /// In the order of their arrival.
     waiters: Vec<Arc<Waiter>>,
 }
 
@@ -72,7 +73,9 @@ fn await_lock(
     match waiter.wait(deadline_ns) {
         Ok(OWNER_DIED) => {
             let own = waiter.tid | WAITED_FOR | DIED;
-            update(futex.space, futex.address, |_| Ok(Some(own))).map(drop)
+            let written = update(futex.space, futex.address, |_| Ok(Some(own)));
+            TABLE.lock().note_written(key, waiter.tid);
+            written.map(drop)
         }
         Ok(_) => Ok(()),
         Err(error) => {
@@ -156,7 +159,11 @@ pub fn requeue(from: Futex<'_>, to: Futex<'_>, count: u32, expected: u32) -> Res
         let count = list.len().min(count as usize + 1);
         for _ in 0..count {
             let Some(waiter) = table.first_waiter(key) else { break };
-            word = table.try_acquire(target, &waiter, word, false)?;
+            match table.try_acquire(target, &waiter, word, false) {
+                Ok(new) => word = new,
+                Err(error) if moved == 0 => return Err(error),
+                Err(_) => break,
+            }
             if word & OWNER == waiter.tid {
                 waiter.wake(OWNS);
             }
@@ -177,7 +184,8 @@ impl Table {
         word: u32,
         only_free: bool,
     ) -> Result<u32, Errno> {
-        let owner = word & OWNER;
+        let passed = self.locks.get(&key).filter(|lock| lock.is_unwritten);
+        let owner = passed.map_or(word & OWNER, |lock| lock.owner);
         if owner == waiter.tid {
             return Err(Errno::EDEADLK);
         }
@@ -200,11 +208,13 @@ impl Table {
         if self.leads_to(owner, waiter.tid) {
             return Err(Errno::EDEADLK);
         }
-        let lock = self.locks.entry(key).or_insert(Lock { owner, waiters: Vec::new() });
+        let lock = self.locks.entry(key).or_insert(Lock {
+            owner,
+            is_unwritten: false,
+            waiters: Vec::new(),
+        });
         let result = fallible::push(&mut lock.waiters, waiter.clone());
-        if lock.waiters.is_empty() {
-            self.locks.remove(&key);
-        }
+        self.remove_unused(key);
         result?;
         Ok(word | WAITED_FOR)
     }
@@ -225,13 +235,29 @@ impl Table {
     /// Makes the thread that has waited longest the owner of a lock. Returns its number.
     fn pass_on(&mut self, key: Key, result: u32) -> Option<u32> {
         let lock = self.locks.get_mut(&key)?;
-        let next = (!lock.waiters.is_empty()).then(|| lock.waiters.remove(0))?;
-        lock.owner = next.tid;
-        if lock.waiters.is_empty() {
-            self.locks.remove(&key);
-        }
+        let next = (!lock.waiters.is_empty()).then(|| lock.waiters.remove(0));
+        lock.is_unwritten = next.is_some() && result == OWNER_DIED;
+        lock.owner = next.as_ref().map_or(0, |next| next.tid);
+        self.remove_unused(key);
+        let next = next?;
         next.wake(result);
         Some(next.tid)
+    }
+
+    /// The owner of a lock that was passed on has written the word, if it still is the owner.
+    fn note_written(&mut self, key: Key, owner: u32) {
+        if let Some(lock) = self.locks.get_mut(&key).filter(|lock| lock.owner == owner) {
+            lock.is_unwritten = false;
+        }
+        self.remove_unused(key);
+    }
+
+    /// Removes a lock that nobody waits for.
+    fn remove_unused(&mut self, key: Key) {
+        let is_unused = |lock: &Lock| lock.waiters.is_empty() && !lock.is_unwritten;
+        if self.locks.get(&key).is_some_and(is_unused) {
+            self.locks.remove(&key);
+        }
     }
 
     fn owned_by(&self, owner: u32) -> Option<Key> {
@@ -242,10 +268,7 @@ impl Table {
     fn leave(&mut self, key: Key, waiter: &Arc<Waiter>) {
         let Some(lock) = self.locks.get_mut(&key) else { return };
         lock.waiters.retain(|other| !Arc::ptr_eq(other, waiter));
-        if lock.waiters.is_empty() {
-            drop(take(&mut lock.waiters));
-            self.locks.remove(&key);
-        }
+        self.remove_unused(key);
     }
 
     fn first_waiter(&self, key: Key) -> Option<Arc<Waiter>> {

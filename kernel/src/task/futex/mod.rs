@@ -146,7 +146,8 @@ pub fn wait(awaited: &[Awaited<'_>], deadline_ns: Option<u64>) -> Result<u32, Er
     if waiter.result().is_none() || awaited.len() > 1 {
         remove_waiter(&waiter);
     }
-    result
+    // Another of its futexes may have been woken before an error.
+    waiter.result().map_or(result, Ok)
 }
 
 fn enter_all(waiter: &Arc<Waiter>, awaited: &[Awaited<'_>]) -> Result<(), Errno> {
@@ -258,6 +259,10 @@ pub fn requeue(
         return Err(Errno::EAGAIN);
     }
     let mut table = TABLE.lock();
+    let waits_for_lock = |list: &Vec<Entry>| list.iter().any(|entry| entry.target.is_some());
+    if table.waiting.get(&from_key).is_some_and(waits_for_lock) {
+        return Err(Errno::EINVAL);
+    }
     let woken = table.wake(from_key, wake_count, u32::MAX)?;
     let waiting = table.waiting.get(&from_key).map_or(0, Vec::len);
     let count = waiting.min(count as usize);

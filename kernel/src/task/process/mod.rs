@@ -117,6 +117,8 @@ pub struct Process {
     /// Ascending by number.
     threads: Mutex<Vec<Arc<Thread>>, rank::Threads>,
     vfork_done: AtomicBool,
+    /// Whether its end has begun. A copy of what `state` says, for reading without a lock.
+    has_begun_to_end: AtomicBool,
     server: AtomicBool,
     _charge: Charge,
 }
@@ -176,6 +178,7 @@ impl Process {
             files: Mutex::new(Some(from.files)),
             threads: Mutex::default(),
             vfork_done: AtomicBool::new(false),
+            has_begun_to_end: AtomicBool::new(false),
             server: AtomicBool::new(from.server),
             _charge: charge,
         }))
@@ -297,6 +300,16 @@ impl Process {
     /// Whether its threads are about to end, or have ended.
     pub fn is_ending(&self) -> bool {
         self.state.lock().life != Life::Alive
+    }
+
+    /// The same, without a lock: it may be late.
+    pub(in crate::task) fn has_begun_to_end(&self) -> bool {
+        self.has_begun_to_end.load(Ordering::Relaxed)
+    }
+
+    /// Its end has begun.
+    pub(in crate::task) fn note_end(&self) {
+        self.has_begun_to_end.store(true, Ordering::Relaxed);
     }
 
     /// Whether it is stopped.

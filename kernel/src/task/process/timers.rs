@@ -11,6 +11,7 @@ use crate::sync::{Mutex, rank};
 use crate::task::signal::Signal;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
+use core::ops::Bound;
 use core::sync::atomic::{AtomicBool, Ordering};
 use foundation::Errno;
 
@@ -18,6 +19,8 @@ use foundation::Errno;
 const MAX_TIMERS: usize = 1024;
 /// Bytes that a timer takes: itself, its entries in tables, its signal.
 const BYTES: usize = 512;
+/// Set in the numbers of timers that the program did not make.
+const HIDDEN: u32 = 1 << 31;
 /// The largest overrun that is reported (`DELAYTIMER_MAX`).
 const MAX_OVERRUN: u64 = i32::MAX as u64;
 
@@ -167,11 +170,12 @@ impl Timers {
         let charge = Charge::take(account, Kind::Signals, BYTES).map_err(|_| Errno::EAGAIN)?;
         let most = account.limits.get(Resource::Signals).min(MAX_TIMERS as u64);
         let mut table = self.table.lock();
-        if table.timers.len() as u64 >= most {
+        let is_hidden = matches!(notification, Notification::Wake(_));
+        if table.timers.len() as u64 >= most && !is_hidden {
             return Err(Errno::EAGAIN);
         }
-        let id = table.next;
-        table.next = (id + 1) & i32::MAX.cast_unsigned();
+        let id = table.next | if is_hidden { HIDDEN } else { 0 };
+        table.next = table.next.wrapping_add(1) & !HIDDEN;
         let setting = Setting::UNSET;
         let (key, overrun, delivered) = (None, 0, 0);
         let timer =
@@ -263,12 +267,31 @@ impl Timers {
         }
     }
 
-    /// The signal of a timer is delivered. Returns its overrun.
-    pub fn deliver(&self, id: u32) -> u32 {
+    /// The signal of a timer is delivered at `now_ns`. Returns its overrun.
+    pub fn deliver(&self, id: u32, now_ns: u64) -> u32 {
         let mut table = self.table.lock();
         let Some(timer) = table.timers.get_mut(&id) else { return 0 };
+        if timer.clock.is_time() && timer.key.is_none() {
+            // What expired while there was no entry.
+            timer.overrun = timer.overrun.saturating_add(timer.setting.count(now_ns));
+            timer.setting = timer.setting.after(now_ns);
+        }
         timer.delivered = core::mem::take(&mut timer.overrun);
         timer.delivered.min(MAX_OVERRUN) as u32
+    }
+
+    /// The next timer behind `last` that counts time, is set and has no entry: its number, when it is
+    /// due, and what it is for.
+    pub fn next_without_entry(&self, last: Option<u32>) -> Option<(u32, u64, Notification)> {
+        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let table = self.table.lock();
+        let mut later = table.timers.range((from, Bound::Unbounded));
+        later.find_map(|(&id, timer)| {
+            let is_set = timer.clock.is_time() && timer.setting.deadline_ns != NEVER;
+            let is_wanted =
+                is_set && timer.key.is_none() && timer.notification != Notification::None;
+            is_wanted.then_some((id, timer.setting.deadline_ns, timer.notification))
+        })
     }
 
     /// The overrun of the last signal of a timer.
@@ -337,7 +360,7 @@ mod tests {
         assert_eq!(timers.expire(id, 40), Some((note, 1, 50)));
         timers.count_overrun(id, 1, true);
         assert_eq!(timers.overrun(id), Ok(0));
-        assert_eq!((timers.deliver(id), timers.overrun(id)), (3, Ok(3)));
+        assert_eq!((timers.deliver(id, 45), timers.overrun(id)), (3, Ok(3)));
         assert_eq!(timers.delete(id), Ok(None));
         assert_eq!(timers.delete(id), Err(Errno::EINVAL));
         assert_eq!(account.total_bytes(), 0);

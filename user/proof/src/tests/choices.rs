@@ -64,7 +64,7 @@ fn choices_are_kept() -> Outcome {
 
 /// A child gets the signal that it wants when its parent ends; the nearest process above that
 /// adopts orphans is their parent then.
-#[guest_test]
+#[guest_test(checked: true)]
 fn choices_of_orphans() -> Outcome {
     const SET_DEATH: usize = 1;
     const GET_DEATH: usize = 2;

@@ -97,7 +97,7 @@ fn timer_arguments() -> Outcome {
 }
 
 /// A timer's signal carries its value; what expires before delivery is its overrun.
-#[guest_test]
+#[guest_test(checked: true)]
 fn timer_signals() -> Outcome {
     ok!(sys::signal_mask(1 << (QUEUED - 1) | 1 << (abi::SIGALRM - 1)));
     for kind in [abi::SIGEV_SIGNAL, abi::SIGEV_THREAD_ID] {
@@ -125,6 +125,29 @@ fn timer_signals() -> Outcome {
     let past = abi::TIMER_ABSTIME as usize;
     ok!(set(id, past, 0, MS));
     check_eq!(ok!(take(abi::SIGALRM))[4], id);
+    Ok(())
+}
+
+/// A timer with the shortest period leaves the CPU to programs, whether its signal is blocked or
+/// ignored; what it missed is its overrun.
+#[guest_test]
+fn timer_of_nanoseconds() -> Outcome {
+    ok!(sys::signal_mask(1 << (QUEUED - 1)));
+    let id = ok!(create(MONOTONIC, Some(&event(abi::SIGEV_SIGNAL, QUEUED))));
+    ok!(set(id, 0, 1, 1));
+    ok!(sys::sleep(Duration::from_millis(20)));
+    let info = ok!(take(QUEUED));
+    check!(info[5] > 1_000_000, "an overrun of {}", info[5]);
+    ok!(sys::signal_ignore(QUEUED as i32));
+    ok!(sys::sleep(Duration::from_millis(20)));
+    ok!(delete(id));
+    // The signal of a timer that is gone is gone, too.
+    let id = ok!(create(MONOTONIC, Some(&event(abi::SIGEV_SIGNAL, QUEUED + 1))));
+    ok!(sys::signal_mask(1 << QUEUED));
+    ok!(set(id, 0, 0, MS));
+    ok!(sys::sleep(Duration::from_millis(5)));
+    ok!(delete(id));
+    check_eq!(take(QUEUED + 1), Err(Errno::EAGAIN));
     Ok(())
 }
 

@@ -280,8 +280,8 @@ impl Timers {
         timer.delivered.min(MAX_OVERRUN) as u32
     }
 
-    /// The next timer behind `last` that counts time, is set and has no entry: its number, when it is
-    /// due, and what it is for.
+    /// The next timer behind `last` that counts time, is set and has no entry: its number, when it
+    /// is due, and what it is for.
     pub fn next_without_entry(&self, last: Option<u32>) -> Option<(u32, u64, Notification)> {
         let from = last.map_or(Bound::Unbounded, Bound::Excluded);
         let table = self.table.lock();

@@ -1,7 +1,7 @@
 //! What is sent beside bytes: who sent them, and open files (`SCM_RIGHTS`).
 //!
-//! A queue that holds a socket keeps it open, and what is in that socket's queue with it. So that no
-//! cycle of such references can be left behind, a socket in a queue holds no sockets itself
+//! A queue that holds a socket keeps it open, and what is in that socket's queue with it. So that
+//! no cycle of such references can be left behind, a socket in a queue holds no sockets itself
 //! ([`Carried`]): Errno::ETOOMANYREFS refuses what would be deeper. Other files hold nothing.
 //!
 //! Lock: `CARRIED`, for the counts of all sockets.

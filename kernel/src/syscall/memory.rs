@@ -10,7 +10,7 @@ use crate::file::{Caller, Fd, FileType, Io, OpenFile, Status, UserBuffers, mappe
 use crate::mem::account::ceiling_bytes;
 use crate::mem::{
     Access, Backing, FaultError, ForkAdvice, Lock, Move, PAGE_BYTES, Placement, Prot, SharedMemory,
-    UserAddr, UserSlice, swap,
+    USER_END, UserAddr, UserSlice, swap,
 };
 use crate::sync::{Interrupt, relax};
 use alloc::sync::Arc;
@@ -72,7 +72,9 @@ pub fn mmap(
     if length.is_zero() || offset.within_page() != 0 {
         return Err(Errno::EINVAL);
     }
-    whole_pages(length)?;
+    if whole_pages(length)?.0 > USER_END.0 {
+        return Err(Errno::ENOMEM);
+    }
     let placement = if flags & linux::MAP_FIXED_NOREPLACE != 0 {
         Placement::FixedNoReplace(page_aligned(address)?)
     } else if flags & linux::MAP_FIXED != 0 {

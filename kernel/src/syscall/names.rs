@@ -28,8 +28,8 @@ pub fn mknod(current: &dyn Caller, path: UserAddr, mode: u32, device: u64) -> Re
     mknodat(current, HERE, path, mode, device)
 }
 
-/// mknodat(2): regular files, named pipes and names of sockets. EPERM for other types, which file servers do not
-/// support.
+/// mknodat(2): regular files, named pipes and names of sockets. EPERM for other types, which file
+/// servers do not support.
 pub fn mknodat(
     current: &dyn Caller,
     dir: Fd,

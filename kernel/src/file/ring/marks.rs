@@ -12,7 +12,7 @@ use foundation::Errno;
 
 /// What a write attaches to its bytes.
 pub(in crate::file) enum Attach {
-    /// Nothing.
+    /// The bytes come alone.
     Nothing,
     /// These, to the first byte.
     Begin(Box<Control>),

@@ -111,7 +111,7 @@ pub(super) struct State {
     pub sends_no_more: bool,
 }
 
-/// A socket.
+/// What descriptors of sockets refer to, by its kind and its state.
 pub struct Socket {
     kind: SocketKind,
     inode: u64,
@@ -172,7 +172,7 @@ impl Socket {
         Ok((one, other))
     }
 
-    /// Its kind.
+    /// How it delivers: as bytes, datagrams or records.
     pub fn kind(&self) -> SocketKind {
         self.kind
     }

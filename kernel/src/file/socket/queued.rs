@@ -65,7 +65,7 @@ impl Queued {
         }
     }
 
-    /// The message.
+    /// What was sent, without what is known of the sender.
     #[inline]
     pub(in crate::file) fn message(&self) -> &Message {
         &self.plain().message

@@ -8,7 +8,7 @@ use crate::file::{Io, Ready, UserBuffers};
 use alloc::boxed::Box;
 use foundation::{ByteCount, Errno};
 
-/// What was received.
+/// The result of a receiving call, apart from the bytes themselves.
 #[derive(Default)]
 pub struct Received {
     /// Bytes delivered.

@@ -25,7 +25,7 @@ pub struct Parcel {
     pub credentials: Option<Credentials>,
 }
 
-/// How to receive.
+/// Flags of a receiving call.
 #[derive(Clone, Copy, Default)]
 pub struct Receive {
     /// `MSG_PEEK`: what is received stays.

@@ -80,6 +80,13 @@ fn growth_unknown_flags() -> Outcome {
     check_eq!(map(abi::MAP_PRIVATE | UNKNOWN), Ok(()));
     let anonymous = os::mmap(0, PAGE, os::READ_WRITE, validate);
     check_eq!(anonymous, Err(Errno::EINVAL), "there is no file that knows flags");
+    // More than a program has addresses for.
+    for length in [usize::MAX, usize::MAX - PAGE + 1, 1 << 63, 1 << 47] {
+        for kind in [abi::MAP_SHARED, abi::MAP_PRIVATE] {
+            let long = Buffer::map(fd, 0, length, abi::PROT_READ, kind).map(drop);
+            check_eq!(long, Err(Errno::ENOMEM), "{length:#x}");
+        }
+    }
     let place = ok!(sys::open(b"mapped", abi::O_PATH, 0));
     let found = Buffer::map(place, 0, PAGE, abi::PROT_READ, abi::MAP_PRIVATE).map(drop);
     check_eq!(found, Err(Errno::EBADF));

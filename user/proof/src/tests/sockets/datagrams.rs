@@ -1,4 +1,4 @@
-//! Datagrams.
+//! Sockets that keep the boundaries of what is sent.
 
 use super::{
     DATAGRAM, DONT_WAIT, Message, NONBLOCKING, PEEK, STREAM, TRUNCATED, accept, address, bind,

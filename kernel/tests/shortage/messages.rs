@@ -76,9 +76,9 @@ fn listening(world: &World) {
     socket::listen(process, Fd(0), 1).expect("it listens");
 }
 
-/// A header as that of [`header`], with control data: two descriptors.
+/// A header as that of [`header`], with control data: the sending socket, twice.
 fn header_with_files(world: &World) {
-    let control = [24u64, 1 | 1 << 32, 1 << 32];
+    let control = [24u64, 1 | 1 << 32, 0];
     let bytes: Vec<u8> = control.iter().flat_map(|word| word.to_le_bytes()).collect();
     world.put(RESULT + 1, &bytes);
     header_with(world, [at(RESULT + 1).0, 24]);

@@ -105,10 +105,23 @@ const PYTHON_TESTS: Files = Files {
         ("libpython3.11-minimal", "usr/lib/python3.11"),
         ("libpython3.11-stdlib", "usr/lib/python3.11"),
         ("libpython3.11-testsuite", "usr/lib/python3.11/test/lock_tests.py"),
+        ("libpython3.11-testsuite", "usr/lib/python3.11/test/mapping_tests.py"),
+        ("libpython3.11-testsuite", "usr/lib/python3.11/test/signalinterproctester.py"),
+        ("libpython3.11-testsuite", "usr/lib/python3.11/test/subprocessdata"),
         ("libpython3.11-testsuite", "usr/lib/python3.11/test/test_fcntl.py"),
+        ("libpython3.11-testsuite", "usr/lib/python3.11/test/test_io.py"),
+        ("libpython3.11-testsuite", "usr/lib/python3.11/test/test_os.py"),
+        ("libpython3.11-testsuite", "usr/lib/python3.11/test/test_pathlib.py"),
+        ("libpython3.11-testsuite", "usr/lib/python3.11/test/test_posix.py"),
+        ("libpython3.11-testsuite", "usr/lib/python3.11/test/test_select.py"),
+        ("libpython3.11-testsuite", "usr/lib/python3.11/test/test_selectors.py"),
         ("libpython3.11-testsuite", "usr/lib/python3.11/test/test_shutil.py"),
+        ("libpython3.11-testsuite", "usr/lib/python3.11/test/test_signal.py"),
+        ("libpython3.11-testsuite", "usr/lib/python3.11/test/test_socket.py"),
+        ("libpython3.11-testsuite", "usr/lib/python3.11/test/test_subprocess.py"),
         ("libpython3.11-testsuite", "usr/lib/python3.11/test/test_tempfile.py"),
         ("libpython3.11-testsuite", "usr/lib/python3.11/test/test_threading.py"),
+        ("libpython3.11-testsuite", "usr/lib/python3.11/test/test_time.py"),
         ("libpython3.11-testsuite", "usr/lib/python3.11/test/tf_inherit_check.py"),
     ],
     // The C library loads it when a thread is cancelled.
@@ -122,6 +135,16 @@ pub struct Case {
     pub name: String,
     /// The text of the script.
     pub text: String,
+}
+
+/// A group of Python's own tests, which `xtask/foreign/python_tests.py` runs.
+const fn python_tests(name: &'static str, text: &'static str) -> Group {
+    Group {
+        files: PYTHON_TESTS,
+        memory: "256M",
+        limit_s: 900,
+        ..group(name, "busybox sh", &["python3.11"], text)
+    }
 }
 
 const fn group(
@@ -329,17 +352,22 @@ pub const GROUPS: &[Group] = &[
         files: Files { machine: PERL, ..Files::NONE },
         ..group("perl", "busybox sh", &["perl"], include_str!("../../foreign/perl.cases"))
     },
+    python_tests("python_tests", include_str!("../../foreign/python_tests.cases")),
+    python_tests("python_files", include_str!("../../foreign/python_files.cases")),
+    python_tests("python_io", include_str!("../../foreign/python_io.cases")),
+    python_tests("python_processes", include_str!("../../foreign/python_processes.cases")),
+    python_tests("python_sockets", include_str!("../../foreign/python_sockets.cases")),
+    // Written in Go, whose runtime has many threads, timers, signals between them, and epoll.
     Group {
-        files: PYTHON_TESTS,
         memory: "256M",
-        limit_s: 900,
-        ..group(
-            "python_tests",
-            "busybox sh",
-            &["python3.11"],
-            include_str!("../../foreign/python_tests.cases"),
-        )
+        ..group("go", "bash", &["bash", "gron", "fzf"], include_str!("../../foreign/go.cases"))
     },
+    group(
+        "redis",
+        "bash",
+        &["bash", "redis-server", "redis-cli", "redis-benchmark"],
+        include_str!("../../foreign/redis.cases"),
+    ),
     Group {
         files: PYTHON_LMDB,
         ..group(

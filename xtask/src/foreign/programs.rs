@@ -51,6 +51,13 @@ const RSYNC_LIBRARIES: &[&str] =
 /// What Ruby is linked with.
 const RUBY_LIBRARIES: &[&str] = &["libruby3.1", "libgmp10", "libcrypt1", "zlib1g"];
 
+/// What redis's programs are linked with and few hosts have.
+const REDIS_LIBRARIES: &[&str] = &["libjemalloc2", "liblzf1"];
+
+const fn redis(name: &'static str, path: &'static str) -> Program {
+    program(name, Source::Linked("redis-tools", path, REDIS_LIBRARIES))
+}
+
 /// All programs that cases use.
 pub const PROGRAMS: &[Program] = &[
     program("busybox", Source::Package("busybox-static", "bin/busybox")),
@@ -64,6 +71,12 @@ pub const PROGRAMS: &[Program] = &[
     program("cc1", Source::Package("cpp-12", "usr/lib/gcc/x86_64-linux-gnu/12/cc1")),
     program("rg", Source::Crate("ripgrep")),
     program("fsx", Source::Crate("fsx")),
+    program("gron", Source::Package("gron", "usr/bin/gron")),
+    // One program is the server as well, by its name.
+    redis("redis-server", "usr/bin/redis-check-rdb"),
+    redis("redis-cli", "usr/bin/redis-cli"),
+    redis("redis-benchmark", "usr/bin/redis-benchmark"),
+    program("fzf", Source::Package("fzf", "usr/bin/fzf")),
     program("ptyrun", Source::Guest),
     program("mdb_load", Source::Package("lmdb-utils", "usr/bin/mdb_load")),
     program("mdb_dump", Source::Package("lmdb-utils", "usr/bin/mdb_dump")),

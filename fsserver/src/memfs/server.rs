@@ -316,7 +316,8 @@ impl<C: Clock> FileServer for Memfs<C> {
         Ok(StatFs {
             blocks: self.pages.capacity,
             blocks_free: self.pages.unused(),
-            files: self.max_files,
+            // What is in use and what memory allows, so that their difference is exact.
+            files: self.inodes.len() as u64 + files_free,
             files_free,
             ..StatFs::default()
         })

@@ -85,6 +85,11 @@ impl Ramdisk {
         Ok(ramdisk)
     }
 
+    /// Leaves out a program. What is not there is no error.
+    pub fn leave_out(&mut self, program: &str) {
+        self.nodes.remove(&format!("bin/{program}"));
+    }
+
     /// Adds the distribution's programs, and a link for each applet that is no tool of the guest.
     pub fn add_userland(&mut self, userland: &Userland) -> Result<()> {
         for (path, text) in userland::TEXTS {

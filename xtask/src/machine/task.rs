@@ -15,6 +15,10 @@ use crate::paths::Paths;
 
 /// The share of memory from which on a file is large. Smaller ones are in memory from the start.
 const LARGE_SHARE: u64 = 16;
+/// A machine of this size without a disk has no memory for programs that only tests run.
+const SMALL_BYTES: u64 = 24 << 20;
+/// Names of programs that only tests run.
+const TEST_PROGRAMS: [&str; 2] = ["tests", "rules"];
 /// The share of memory that all small files together may take, as long as there are some of
 /// [`LEAST_PLACED_BYTES`].
 const SMALL_FILES_SHARE: u64 = 2;
@@ -168,6 +172,11 @@ impl<'a> Task<'a> {
             ramdisk.add(addition)?;
         }
         let memory_bytes = memory_bytes(self.memory);
+        if self.disk == Disk::None && memory_bytes <= SMALL_BYTES {
+            let command = self.command.unwrap_or_default();
+            let unused = TEST_PROGRAMS.iter().filter(|name| !command.contains(*name));
+            unused.for_each(|name| ramdisk.leave_out(name));
+        }
         let mut blocks = 0;
         if let Some(disk) = disk {
             let mut large_bytes = memory_bytes / LARGE_SHARE;

@@ -5,7 +5,7 @@ use user::sys::abi;
 
 /// Calls that end, replace or stop the process or the machine, or block, or whose meaning on Linux
 /// could damage a host.
-const OMITTED: [u32; 28] = [
+const OMITTED: [u32; 31] = [
     abi::__NR_exit,
     abi::__NR_exit_group,
     abi::__NR_rt_sigreturn,
@@ -30,6 +30,9 @@ const OMITTED: [u32; 28] = [
     abi::__NR_ppoll,
     abi::__NR_select,
     abi::__NR_pselect6,
+    abi::__NR_epoll_wait,
+    abi::__NR_epoll_pwait,
+    abi::__NR_epoll_pwait2,
     abi::__NR_clock_settime,
     abi::__NR_settimeofday,
     abi::__NR_sethostname,
